@@ -101,8 +101,8 @@ def _groups(comparison: Comparison) -> Table:
             )
     over_all = f", over all {comparison.comparisons:,} comparisons together" if comparison.comparisons > 1 else ""
     result.caption = (
-        "Errors of weights, on the scale of levels. If both arrays had one law, all distances and shares would be "
-        f"within their bounds with {percent_as_given(CONFIDENCE)} confidence{over_all}"
+        "Errors of weights, on the scale of levels. If both arrays followed the same law, all distances and shares "
+        f"would be within their bounds with {percent_as_given(CONFIDENCE)} confidence{over_all}"
     )
     if comparison.left_out:
         result.caption += f"; {counted(comparison.left_out, 'group')} with too few weights left out"
@@ -140,4 +140,4 @@ def _streams(streams: Sequence[StreamDifference]) -> Table:
 
 def _of_test_set(comparison: Comparison) -> str:
     ends = comparison.measured_interval
-    return f"none: {comparison.metric} is no share of samples" if ends is None else score_ends(ends, share=True)
+    return f"none: {comparison.metric} is not a share of samples" if ends is None else score_ends(ends, share=True)

@@ -29,13 +29,13 @@ def tables_of(harms: Harms) -> Iterator[Table]:
 def _notes(harms: Harms) -> Iterator[str]:
     used = f"{counted(harms.trials, 'trial')} of each part, {counted(harms.samples, 'sample')}"
     yield f"{harms.metric}, {harms.channel}; {used}"
-    yield "Only the part in a row has noise; the loss is that against a read without noise"
-    yield "Share: divergence of the outputs, of that with noise in all cells. Parts need not add up to 100 %"
+    yield "In each row, only the named part has noise; losses are relative to a read without noise"
+    yield "Share: divergence of the outputs, relative to that with noise in all cells. Shares need not add up to 100 %"
     if any(harm.all_but for harm in harms.parts):
-        yield "All but it: the loss and the share that are left if this part alone has no noise"
+        yield "All but it: the loss and the share that remain if only this part has no noise"
     if harms.correction is not None:
         numbers = counted(harms.correction.numbers, "number")
         yield f"Corrected by {harms.corrected_by}, with {numbers} kept"
-        yield "Shares of rows without the correction are those of a read of all cells without it"
+        yield "Shares in rows without the correction are relative to a read of all cells without it"
     if harms.alike:
         yield "All trials read the same: digital cells with a code are read without errors"

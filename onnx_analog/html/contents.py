@@ -404,7 +404,7 @@ def _parts_section(result: Harms) -> Section:
         table(
             (PART_KINDS[kind], *result.headings),
             list(result.table(kind)),
-            caption="Parts need not add up to the whole. All but it: what is left if the part alone has no noise."
+            caption="Shares need not add up to 100 %. All but it: what remains if only this part has no noise."
             * (kind == result.kinds[0]),
         )
         for kind in result.kinds

@@ -156,8 +156,8 @@ class Comparison(Shown):
         value = f"{self.metric} {measured} measured{rest}, {simulated} simulated"
         if self.predicted is None:
             return f"{levels}; {value}, and nothing is predicted ({self.why_unpredicted})"
-        where = "inside" if self.value_agrees else "outside"
-        return f"{levels}; {value}, {where} of what is predicted ({score_ends(self.predicted, share=self.share)})"
+        where = "within" if self.value_agrees else "outside"
+        return f"{levels}; {value}, {where} what is predicted ({score_ends(self.predicted, share=self.share)})"
 
     @property
     def share(self) -> bool:

@@ -40,7 +40,7 @@ def command(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "code", "line", "reason"),
     [
-        (f"--max-drop 10 {QUIET}", 0, "yes: at most 10 % of the samples change their class (0.", ""),
+        (f"--max-drop 10 {QUIET}", 0, "yes: at most 10 % of the samples change their class (mean share 0.", ""),
         (f"--max-drop 10 {LOUD}", 1, "no: more than 10 % of the samples change their class (", "more than 10 % of"),
         (f"--max-drop 0.3 {QUIET}", 4, "not decided whether more than 0.3 % of", "these data do not decide whether"),
         (f"--min-sqnr 30 {QUIET}", 0, "yes: the SQNR is at least 30 dB (", ""),
@@ -251,7 +251,9 @@ def test_another_report_is_refused(old, new):
 
 
 def test_an_original_at_chance_has_nothing_to_lose_and_is_refused():
-    with pytest.raises(DataError, match=r"top1 without noise is 0\.\d+, no better than chance, so nothing can be lost"):
+    with pytest.raises(
+        DataError, match=r"top1 without noise is \d\.\d+ %, no better than chance, so nothing"
+    ):
         oa.check(model(LINEAR), rows(400, labels=True), max_drop=10)
     assert oa.check(model(LINEAR), answered(400), max_drop=90, integers=8).holds
 

@@ -113,7 +113,7 @@ def test_a_score_is_predicted_or_not():
     worse = oa.compare(far(sigma=6 * SIGMA, data=(X, Y)), SIMULATED)
     assert worse.value_agrees is False
     assert worse.measured_value < worse.predicted[0] < worse.simulated_mean
-    assert "outside of what is predicted" in str(worse)
+    assert "outside what is predicted" in str(worse)
 
 
 def test_the_score_of_simulated_arrays_is_that_of_evaluate():

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 @argument("missing")
 @argument("time_s")
 @click.option("--statistics", type=OUT, metavar="FILE", help="Write how far reads are from levels, for `compare`.")
-@click.option("--data", type=FILE, help="With --statistics: npz file of inputs and labels, by which arrays are scored.")
+@click.option("--data", type=FILE, help="With --statistics: npz file of inputs and labels to score the arrays on.")
 @click.option(
     "-o", "--output", type=OUT_OR_FOLDER, help="Output file; with --trials, a folder.  [default: beside PROTECTED]"
 )
@@ -78,8 +78,8 @@ def command(
 ) -> None:
     """Write PROTECTED with its weights as read from noisy cells.
 
-    They are exactly the weights that `evaluate` uses in the same trials. With --measured, they are those that a real
-    array returned, to which `manifest --write-image` was written.
+    They are exactly the weights that `evaluate` uses in the same trials. With --measured, they are those read from a
+    real array that was programmed with `manifest --write-image`.
 
     Example:
 

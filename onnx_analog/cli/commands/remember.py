@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Write a copy of MODEL that remembers how its images are normalised.
 
-    Commands that are given the copy, or what is made of it, need no --mean and --std. They say which numbers they use.
+    Commands need no --mean and --std for the copy, or for models made from it. They say which numbers they use.
 
     Example:
 

@@ -62,8 +62,8 @@ def command(
 ) -> None:
     """Show where noise hurts: what is lost if one tensor of MODEL alone is noisy.
 
-    A plain MODEL is stored as `protect` does it. Each tensor, each class and each stream is read with noise alone, and
-    all else as it was written. The worst come first, with what is left if they alone have no noise.
+    A plain MODEL is stored as `protect` does it. Each tensor, each class and each stream in turn is read with noise,
+    and everything else without. The worst come first, with the loss that remains if only they have no noise.
 
     Example:
 

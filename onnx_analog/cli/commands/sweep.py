@@ -111,7 +111,7 @@ FAMILY = "Further points"
     multiple=True,
     metavar="FILE",
     shell_complete=completion.files,
-    help="Add a point: a plan's JSON file, named by the file, or module:function; repeatable.",
+    help="Add a point from a plan: a JSON file, whose name it takes, or module:function; repeatable.",
 )
 @click.pass_context
 def command(
