@@ -251,9 +251,7 @@ def test_another_report_is_refused(old, new):
 
 
 def test_an_original_at_chance_has_nothing_to_lose_and_is_refused():
-    with pytest.raises(
-        DataError, match=r"top1 without noise is \d\.\d+ %, no better than chance, so nothing"
-    ):
+    with pytest.raises(DataError, match=r"top1 without noise is \d\.\d+ %, no better than chance, so nothing"):
         oa.check(model(LINEAR), rows(400, labels=True), max_drop=10)
     assert oa.check(model(LINEAR), answered(400), max_drop=90, integers=8).holds
 

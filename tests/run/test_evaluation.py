@@ -61,11 +61,12 @@ def test_outputs_that_are_all_exact_have_an_infinite_ratio_and_hold(limit):
     assert math.isnan(found.std)
 
 
-def test_a_limit_is_told_as_it_was_given():
+def test_a_limit_is_told_with_all_its_digits_and_that_of_a_share_in_per_cent():
     low = evaluation(50.0, 51.0, 52.0, metric="sqnr_db", at_least=60.0)
     assert low.verdict.endswith(", below 60")
-    assert evaluation(0.5, at_least=0.97).verdict.endswith(" is 0.5, below 0.97")
-    assert evaluation(math.nan, at_least=0.0).verdict.endswith(" cannot be compared with 0")
+    assert evaluation(0.5, at_least=0.97).verdict.endswith(" is 50 %, below 97 %")
+    assert evaluation(0.5, at_least=0.99995).verdict.endswith(", below 99.995 %")
+    assert evaluation(math.nan, at_least=0.0).verdict.endswith(" cannot be compared with 0 %")
 
 
 def test_one_trial_has_no_spread_and_none_no_mean():
@@ -101,7 +102,7 @@ def test_json_has_the_promised_keys():
         "at_least": 0.7,
         "at_most": None,
         "holds": False,
-        "verdict": "the lower end of the 95 % interval of top1 is 0.0, below 0.7",
+        "verdict": "the lower end of the 95 % interval of top1 is 0 %, below 70 %",
         "warnings": [],
     }
 
@@ -129,12 +130,12 @@ def test_an_evaluation_prints_as_a_line():
 @pytest.mark.parametrize(
     ("fields", "holds", "said"),
     [
-        ({"at_least": 0.9}, True, "top1 is at least 0.9"),
-        ({"at_least": 0.95}, False, "top1 is 0.9, below 0.95"),
-        ({"values": (0.5,), "at_least": 0.6}, False, "top1, mean of 1 trial, is 0.5, below 0.6"),
-        ({"values": (0.5, 0.5), "at_least": 0.5}, True, "top1 is at least 0.5"),
-        ({"values": (0.6, 0.61, 0.62), "at_least": 0.6}, False, "the lower end of the 95 % interval of top1 is 0.5"),
-        ({"values": (0.6, 0.61, 0.62), "at_least": 0.5}, True, "top1 is at least 0.5"),
+        ({"at_least": 0.9}, True, "top1 is at least 90 %"),
+        ({"at_least": 0.95}, False, "top1 is 90 %, below 95 %"),
+        ({"values": (0.5,), "at_least": 0.6}, False, "top1, mean of 1 trial, is 50 %, below 60 %"),
+        ({"values": (0.5, 0.5), "at_least": 0.5}, True, "top1 is at least 50 %"),
+        ({"values": (0.6, 0.61, 0.62), "at_least": 0.6}, False, "the lower end of the 95 % interval of top1 is 58.5"),
+        ({"values": (0.6, 0.61, 0.62), "at_least": 0.5}, True, "top1 is at least 50 %"),
         ({"values": (1.0, 1.1, 1.2), "metric": "mse", "at_most": 1.2}, False, "the upper end of the 95 %"),
         ({"values": (1.0, 1.1, 1.2), "metric": "mse", "at_most": 2.0}, True, "mse is at most 2"),
         ({"values": (math.nan,), "at_least": 0.1}, False, "is not a number, so it cannot"),

@@ -617,7 +617,7 @@ def test_a_clean_value_far_below_the_original_s_is_questioned():
     right = Dataset(data.inputs, run(plain, data.inputs)[0].argmax(axis=1))
     pruned = oa.prune(plain, sparsity=0.9).model
     (said,) = oa.evaluate(pruned, right, reference=plain).warnings
-    assert "far below the original's 1.0000" in said
+    assert "far below the original's 100.00 %" in said
 
 
 def test_nan_in_the_outputs_is_told():

@@ -34,11 +34,11 @@ def warnings_of(caplog, *data, **options):
 def test_images_that_were_not_normalised_are_questioned_and_the_remedy_works(caplog):
     (text,) = warnings_of(caplog, (pale(), images("y")))
     found = re.fullmatch(
-        r"top1 without noise is (\S+) on the first 256 samples, and would be (\S+) if the images of '\w+' were "
+        r"top1 without noise is (\S+) % on the first 256 samples, and would be (\S+) % if the images of '\w+' were "
         r"normalised: give mean and std as in training \(these images have mean (\S+) and std (\S+)\)",
         text,
     )
-    assert float(found[1]) < 0.5 < 0.9 < float(found[2])
+    assert float(found[1]) < 50 < 90 < float(found[2])
     assert warnings_of(caplog, (pale(), images("y")), mean=float(found[3]), std=float(found[4])) == []
 
 

@@ -405,5 +405,7 @@ def test_it_is_pickled_and_copied_with_its_model(tuned):
 @pytest.mark.parametrize("goal", [{"max_drop": 20}, {"budget": 1.0}])
 def test_an_original_at_chance_has_nothing_to_lose_and_is_refused(goal):
     data = rows(400, labels=True)  # right for one in 32
-    with pytest.raises(DataError, match=r"top1 without noise is 0\.\d+, no better than chance, so nothing can be lost"):
+    with pytest.raises(
+        DataError, match=r"top1 without noise is \d\.\d+ %, no better than chance, so nothing can be lost"
+    ):
         oa.tune(model(LINEAR), data, trials=2, **goal)
