@@ -244,8 +244,8 @@ def test_a_score_says_how_many_weights_had_no_read():
     reads = {"address": columns["address"][kept], "value": columns["level"][kept].astype(np.float64)}
     few = oa.array_statistics(PROTECTED, measured=reads, unit="scaled", missing="written", data=(X, Y))
     said = r"[\d,]+ of 10,000 weights had no read and were taken as written"
-    assert re.fullmatch(rf"top1 on 400 samples, measured: [01]\.\d+; {said}", few.score)
+    assert re.fullmatch(rf"top1 on 400 samples, measured: [\d.]+ %; {said}", few.score)
     found = oa.compare(few, SIMULATED)
-    assert re.search(rf"top1 [01]\.\d+ measured \({said}\), ", str(found))
+    assert re.search(rf"top1 [\d.]+ % measured \({said}\), ", str(found))
     assert found.to_dict()["unread"] == few.unread
     assert oa.compare(far(data=(X, Y)), SIMULATED).unread is None
