@@ -118,6 +118,25 @@ def test_whatever_matters_tells_searches_apart(whole, tmp_path, given, apart):
         oa.tune(**{**call, **given})
 
 
+def test_a_file_that_does_not_say_how_many_samples_it_is_of_is_used_and_told_apart(whole, tmp_path):
+    path = tmp_path / "search.jsonl"
+    head, rest = whole[1].split("\n", 1)
+    facts = {name: value for name, value in json.loads(head).items() if name not in ("samples", "inputs")}
+    path.write_text(f"{json.dumps(facts, sort_keys=True)}\n{rest}", encoding="utf-8")
+    assert tuned(path).to_dict() == whole[0]
+    with pytest.raises(OptionError, match="belongs to a search with other data: give another file"):
+        oa.tune(model(LINEAR), rows(401, labels=False), trials=2, max_drop=20, resume=path)
+
+
+def test_inputs_that_were_made_in_another_way_are_named(tmp_path):
+    path = tmp_path / "search.jsonl"
+    facts = {"data": "a", "samples": 5, "inputs": "as given"}
+    Journal(path, facts)
+    Journal(path, facts)
+    with pytest.raises(OptionError, match=r"a search whose inputs were made in another way \(as given\): give"):
+        Journal(path, {**facts, "data": "b", "inputs": "divided by 255"})
+
+
 @pytest.mark.parametrize(
     "value", ['{"mean": null, "count": 1}', '{"mean": 1}', '{"mean": "x", "count": 1}', "{}", "1", "[1, 2]"]
 )
