@@ -948,7 +948,7 @@ def test_the_interval_that_is_printed_is_that_of_the_point():
     (point,) = found.points
     assert point.ci95 is not None
     assert point.ci95 != point.evaluation.ci95
-    assert f"{point.ci95[0]:.4f} to {point.ci95[1]:.4f}" in str(found)
+    assert f"{100 * point.ci95[0]:.2f} to {100 * point.ci95[1]:.2f} %" in str(found)
 
 
 # ------------------------------------------------------------------------------------------- maps and strange models

@@ -28,10 +28,10 @@ def near(one: str, other: str) -> bool:
     pattern = r"\d+\.\d+"
     numbers = [[float(number) for number in re.findall(pattern, line)] for line in (one, other)]
     same = re.sub(pattern, "", one).strip() == re.sub(pattern, "", other).strip()
-    return same and all(abs(a - b) <= 0.005 for a, b in zip(*numbers, strict=True))
+    return same and all(abs(a - b) <= 0.5 for a, b in zip(*numbers, strict=True))
 
 
-@pytest.mark.parametrize(("old", "new"), [("differ", "agree"), ("0.98", "0.97"), ("13 of", "3 of")])
+@pytest.mark.parametrize(("old", "new"), [("differ", "agree"), ("98.", "97."), ("13 of", "3 of")])
 def test_another_line_is_seen(old, new):
     assert near(LINE, LINE)
     assert not near(LINE, LINE.replace(old, new))

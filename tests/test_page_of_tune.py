@@ -135,7 +135,7 @@ def test_every_field_of_the_json_is_on_the_page():
 
 
 def test_the_share_of_soft_decoding_is_that_of_the_code():
-    assert f"a code is taken to reach {100 * SOFT_SHARE:.0f} % of the mutual information" in WORDS
+    assert f"One is assumed that reaches {100 * SOFT_SHARE:.0f} % of the mutual information" in WORDS
 
 
 def test_the_options_of_the_page_are_those_of_the_command():
