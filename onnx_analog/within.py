@@ -126,7 +126,7 @@ class Within(Shown):
     def _needed(self, point: Point) -> str:
         """Say how many trials would decide; empty where that is not known."""
         count = choosing.trials_needed(point, self._limit)
-        return "" if count is None else f"; about {rounded_up(count):,} trials would decide"
+        return "" if count is None else f"; about {rounded_up(count):,} trials in all would decide"
 
     @property
     def _limit(self) -> float:
