@@ -127,7 +127,7 @@ def remember(model: AnyModel, *, mean: float | Iterable[float], std: float | Ite
     >>> from onnx_analog import demo
     >>> model = oa.remember(demo.MODEL, mean=0.1307, std=0.3081)
     >>> print(oa.evaluate(model, demo.IMAGES))
-    top1 on 1,000 samples (output 'logits', class axis 1): original 0.9870
+    top1 on 1,000 samples (output 'logits', class axis 1): original 98.70 %
     """
     numbers = checked(mean=mean, std=std)
     missing = next((name for name, values in numbers.items() if values is None), None)

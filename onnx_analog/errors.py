@@ -40,7 +40,7 @@ class AnalogError(Exception):
     names_fields = False  # whether the message names fields of a file, and not arguments
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message).removesuffix("."))
+        super().__init__(without_stop(one_line(message)))
 
 
 class OptionError(AnalogError, ValueError):
@@ -146,6 +146,15 @@ def brief(value: object) -> str:
     ):
         return repr(value)
     return f"of type {type(value).__name__}"
+
+
+def without_stop(text: str) -> str:
+    """Return a text without the full stop at its end, as messages have none; dots of an omission stay.
+
+    >>> without_stop("it is damaged. Write it again."), without_stop("write NAME=VALUE,...")
+    ('it is damaged. Write it again', 'write NAME=VALUE,...')
+    """
+    return text[:-1] if text.endswith(".") and not text.endswith("..") else text
 
 
 def printable(text: str) -> str:

@@ -31,6 +31,7 @@ from onnx_analog.errors import (
     OutputError,
     one_line,
     printable_lines,
+    without_stop,
 )
 from onnx_analog.spelling import nearest
 
@@ -363,7 +364,7 @@ def _usage(error: click.UsageError) -> str:
     if command is not None:
         return _no_such("command", command, _commands(error.ctx))
     text = re.sub(r"(^|': )([A-Z])(?=[a-z]+ )", lambda found: found[1] + found[2].lower(), text)
-    return text.removesuffix(".")
+    return without_stop(text)
 
 
 def _no_such(kind: str, name: str, known: Collection[str]) -> str:

@@ -251,9 +251,9 @@ def outside(data: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (Path.unlink, " in 'm.data', which is not there. Put it beside the model."),
-        (short, " in 'm.data', which is too short for it. Copy or download it again."),
-        (outside, " is a link, and onnxruntime does not follow it. Copy the folder first: cp -rL."),
+        (Path.unlink, " in 'm.data', which is not there. Put it beside the model"),
+        (short, " in 'm.data', which is too short for it. Copy or download it again"),
+        (outside, " is a link, and onnxruntime does not follow it. Copy the folder first: cp -rL"),
     ],
 )
 @pytest.mark.parametrize(("name", "constants"), [("matmul", False), ("if", False), ("constant", True)])
@@ -468,9 +468,7 @@ def test_a_description_that_is_not_utf_8_is_replaced(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["name", "domain", "op_type"])
 def test_a_name_that_is_not_utf_8_is_refused(name):
-    with pytest.raises(
-        ModelError, match=rf"graph, node 0: its {name} is not UTF-8 text: b'caf\\xff\\xff'\. Rename it\."
-    ):
+    with pytest.raises(ModelError, match=rf"graph, node 0: its {name} is not UTF-8 text: b'caf\\xff\\xff'\. Rename it"):
         files.load(broken_text(name))
 
 
