@@ -154,7 +154,7 @@ def without_stop(text: str) -> str:
     >>> without_stop("it is damaged. Write it again."), without_stop("write NAME=VALUE,...")
     ('it is damaged. Write it again', 'write NAME=VALUE,...')
     """
-    return text[:-1] if text.endswith(".") and not text.endswith("..") else text
+    return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
 
 
 def printable(text: str) -> str:
