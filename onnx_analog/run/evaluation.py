@@ -220,8 +220,7 @@ class Evaluation(Shown):
 
     def _plain(self, value: float) -> str:
         """Return a value with all its digits, and without a trailing .0: 60 for 60.0; a share in per cent."""
-        text = str(round(100 * value, 10) if self.share else float(value)).removesuffix(".0")
-        return f"{text} %" if self.share else text
+        return f"{100 * value:.15g} %" if self.share else str(float(value)).removesuffix(".0")
 
     def _reached(self, end: int, name: str) -> tuple[float | None, str]:
         if self.ci95 is not None:

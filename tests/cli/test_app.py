@@ -888,7 +888,7 @@ def test_evaluate_prints_what_it_found(cli):
     assert np.allclose(found["ci95"], interval, rtol=1e-12)
     text = done(cli("evaluate model.protected.onnx --data test.npz --trials 5"))
     assert re.search(r"top1 on 200 samples +value", text)
-    assert f"{found['mean']:.4f}" in text
+    assert f"{100 * found['mean']:.2f} %" in text
     assert "they leave out the error of a finite test set" in " ".join(text.split())
 
 
@@ -1056,7 +1056,7 @@ def test_the_interval_s_lower_end_is_checked_or_the_only_trial(cli, trials):
     above = cli(f"{line} --at-least {np.nextafter(least, 1).item()!r}")
     assert json.loads(above.stdout)["holds"] is False
     what = "the lower end of the 95 % interval of top1" if trials > 1 else "top1, mean of 1 trial,"
-    assert_refused(Said(above.exit_code, above.stderr), 1, f"{what} is {round(least, 6)}, below")
+    assert_refused(Said(above.exit_code, above.stderr), 1, f"{what} is {100 * round(least, 6):.15g} %, below")
 
 
 def test_a_value_that_is_no_number_is_never_enough(cli):
@@ -1675,7 +1675,7 @@ REFUSALS = [(line, code, said) for code, rows in ((2, USAGE), (1, FAILED), (3, N
 def test_a_remedy_that_only_the_library_has_is_not_told(cli, line):
     found = cli(line)
     assert_refused(found, 1, " the original")
-    assert found.stderr.endswith(" the original.\n")
+    assert found.stderr.endswith(" the original\n")
 
 
 @pytest.mark.parametrize(("line", "code", "said"), REFUSALS)

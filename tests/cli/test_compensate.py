@@ -109,7 +109,7 @@ def test_a_plan_for_compensated_weights_asks_for_samples(cli, samples, tmp_path,
         caplog.clear()
         done(cli(line))
         assert caplog.messages.count(UNCOMPENSATED) == warned, line
-    caption = "Verified with weights compensated"
+    caption = "For weights compensated"
     assert caption in done(cli("plan show tuned.json"))
     assert caption not in done(cli("plan show own.json"))
     caplog.clear()
