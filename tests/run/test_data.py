@@ -495,11 +495,11 @@ def test_head_is_the_first_samples(count, left):
 
 @pytest.mark.any_message  # it names the class of what the function raised
 def test_a_function_that_fails_is_told(tmp_path, monkeypatch):
-    (tmp_path / "own_inputs.py").write_text("def halves(array):\n    return array / {}[0]\n", encoding="utf-8")
+    (tmp_path / "own_halves.py").write_text("def halves(array):\n    return array / {}[0]\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     wanted = [Input("x", np.dtype(np.float32), ("n", 2))]
-    with pytest.raises(DataError, match='preprocess="own_inputs:halves" failed with KeyError: 0'):
-        from_arrays({"x": np.ones((3, 2))}, wanted, Preprocessing(function="own_inputs:halves"))
+    with pytest.raises(DataError, match='preprocess="own_halves:halves" failed with KeyError: 0'):
+        from_arrays({"x": np.ones((3, 2))}, wanted, Preprocessing(function="own_halves:halves"))
 
 
 @pytest.mark.parametrize("field", [{"mean": ()}, {"std": ("a",)}, {"mean": (None,)}])
