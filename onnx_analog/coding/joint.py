@@ -18,8 +18,10 @@ from onnx_analog.coding.ways import Way, shortest
 from onnx_analog.errors import OptionError
 
 _MOST_CLASSES = 256
-_SAMPLED = 8  # segments, of which one is looked at first
-_MANY = 2**19  # weights of a mask for which that saves time, and tables are a small part of the sample
+_MANY = 2**19  # weights of a mask of which a sample is looked at first: tables are a small part of it
+_PIECE = 2**11  # weights of each piece of the sample, or as many as fill whole kernels
+_ONE_IN = 8  # pieces
+_STRIDE = 3  # the place of the next one among its eight, so that no pattern has the same period
 _FAR = 1.01  # times as long on the sample: not worth a look at the rest
 
 
@@ -41,6 +43,9 @@ def index_and_mask(
     kernel: Kernel | None = None,
 ) -> tuple[Named, ...]:
     """Return the shortest streams that hold the class of each stored weight, and which weights are stored.
+
+    With contexts, of 2^19 weights or more, one stream or two is the shorter way on an eighth of them: where that way is
+    more than 1 % shorter there, the other is not looked at further.
 
     In one stream for both, a weight that is not stored is one more symbol. A mask apart that keeps N of each M weights
     is a stream of patterns where that is shorter.
@@ -85,8 +90,9 @@ class _Streams(NamedTuple):
         """Return the ways to encode both, without one that is far longer on a sample."""
         if self.classes >= _MOST_CLASSES:
             return [self._apart(index, mask, patterns)]
-        sample = None if patterns or self.model == "static" else self._sample(index, mask)
-        apart, together = self._far(*sample) if sample is not None else (False, False)
+        apart = together = False
+        if self.model == "context" and not patterns and mask.size >= _MANY:
+            apart, together = self._far(*self._sample(index, mask))
         ways = [] if apart else [self._apart(index, mask, patterns)]
         return ways if together else [*ways, self._together(index, mask)]
 
@@ -95,20 +101,20 @@ class _Streams(NamedTuple):
         apart, together = self._apart(index, mask, []).bits, self._together(index, mask).bits
         return apart > _FAR * together, together > _FAR * apart
 
-    def _sample(self, index: Bytes, mask: Bits) -> tuple[Bytes, Bits] | None:
-        """Return the whole kernels of one in `_SAMPLED` segments; None if there are not so many."""
+    def _sample(self, index: Bytes, mask: Bits) -> tuple[Bytes, Bits]:
+        """Return one in `_ONE_IN` pieces of whole kernels."""
         area = 1 if self.kernel is None else self.kernel[0] * self.kernel[1]
-        length = self.segment // area * area
-        if not length or mask.size < max(_SAMPLED * length, _MANY):
-            return None
-        starts = range(0, mask.size - length + 1, length)
-        counts = [np.count_nonzero(mask[start : start + length]) for start in starts]
-        of_index = [slice(*ends) for ends in pairwise(accumulate(counts, initial=0))]
-        some = slice(None, None, _SAMPLED)
-        return (
-            np.concatenate([index[part] for part in of_index[some]]),
-            np.concatenate([mask[start : start + length] for start in starts[some]]),
-        )
+        length = max(_PIECE // area, 1) * area
+        places = range(mask.size // length)
+        pieces = [
+            slice(place * length, (place + 1) * length)
+            for place in places
+            if place % _ONE_IN == place // _ONE_IN * _STRIDE % _ONE_IN
+        ]
+        ends = [0, *(end for piece in pieces for end in (piece.start, piece.stop))]
+        stored = list(accumulate(np.count_nonzero(mask[start:end]) for start, end in pairwise(ends)))
+        of_index = [index[start:end] for start, end in zip(stored[::2], stored[1::2], strict=True)]
+        return np.concatenate(of_index), np.concatenate([mask[piece] for piece in pieces])
 
     def _apart(self, index: Bytes, mask: Bits, patterns: Sequence[Way[Any]]) -> Way[tuple[Named, ...]]:
         encode = partial(ways_to_encode, model=self.model, segment=self.segment)

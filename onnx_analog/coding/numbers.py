@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -63,6 +64,15 @@ def cells_of_numbers(numbers: int, channel: Channel, decoding: str, counting: st
     if not numbers:
         return 0.0
     if counting == "paper":
-        return NUMBER_BITS * numbers / Scheme().side_bits_per_cell
+        return paper_cells_of_numbers(numbers)
     code = _code(channel, codes_for(channel, decoding)[0])
     return channel.devices_per_cell * NUMBER_BITS * numbers / code.bits_per_cell
+
+
+def paper_cells_of_numbers(numbers: int, schemes: Iterable[Scheme] = ()) -> float:
+    """Return the cells that hold float16 numbers as the paper counts: like side information, free of error.
+
+    Of several schemes, that with the fewest bits in a cell counts; without any, a scheme with default settings.
+    """
+    bits = min((scheme.side_bits_per_cell for scheme in schemes), default=Scheme().side_bits_per_cell)
+    return NUMBER_BITS * numbers / bits

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from onnx_analog.channels import Channel
-from onnx_analog.coding.numbers import cells_of_numbers
+from onnx_analog.coding.numbers import cells_of_numbers, paper_cells_of_numbers
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Line, Payload, Stream, decodings_of, hardest, honest_lines, honest_split
 from onnx_analog.errors import OptionError
@@ -95,10 +95,12 @@ class Totals:
             "honest_cells_per_original_weight": None if honest is None else honest / self.original_weights,
         }
 
-    def paper_per_weight(self, numbers: int, channel: Channel) -> float:
-        """Return cells per original weight as the paper counts, with those of the numbers of a correction."""
-        cells = self.all_in_cells + cells_of_numbers(numbers, channel, self.decoding, "paper")
-        return cells / self.original_weights
+    def paper_per_weight(self, numbers: int, schemes: Iterable[Scheme]) -> float:
+        """Return cells per original weight as the paper counts, with those of the numbers of a correction.
+
+        Numbers are stored as the side information of `schemes`.
+        """
+        return (self.all_in_cells + paper_cells_of_numbers(numbers, schemes)) / self.original_weights
 
     def honest_per_weight(self, numbers: int, channel: Channel) -> float | None:
         """Return the same in the memory as it is, which holds the numbers in cells of a channel.

@@ -106,7 +106,7 @@ class Trials:
     @property
     def paper_cells_per_weight(self) -> float:
         """The same, as the paper counts."""
-        return self.totals.paper_per_weight(self._numbers, self._written_in)
+        return self.totals.paper_per_weight(self._numbers, self.schemes)
 
     @property
     def _numbers(self) -> int:

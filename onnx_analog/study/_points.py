@@ -51,7 +51,7 @@ class Point(Shown):
     @property
     def cost(self) -> float:
         """All-in cells for each original weight, as the paper counts; with those of the correction, if there is one."""
-        return self.totals.paper_per_weight(self._numbers, self.setting.channel)
+        return self.totals.paper_per_weight(self._numbers, self.setting.plan.schemes)
 
     @property
     def honest_cost(self) -> float | None:

@@ -93,7 +93,7 @@ def in_rows(count, rng):
     return (np.arange(mask.sum()) // 100 % 2 * 5).astype(np.uint8), mask
 
 
-@pytest.mark.parametrize("count", [joint._MANY - 1, joint._MANY, 8 * 58_257 + 5, 1_000_000])
+@pytest.mark.parametrize("count", [joint._MANY - 1, joint._MANY, joint._MANY + 5, 1_000_000])
 @pytest.mark.parametrize(("make", "taken"), [(smooth, ["mask and class"]), (in_rows, ["mask", "class"])])
 @pytest.mark.parametrize("kernel", [None, (3, 3)])
 def test_large_masks_are_looked_at_in_part_and_encoded_in_the_shorter_way(count, make, taken, kernel, monkeypatch):
@@ -106,6 +106,34 @@ def test_large_masks_are_looked_at_in_part_and_encoded_in_the_shorter_way(count,
     ]
     if kernel is not None:
         assert names(streams) == taken
+
+
+@pytest.mark.parametrize(
+    "which",
+    [*(lambda part, period=period: part % period == 0 for period in (2, 8, 12, 16, 24)), lambda part: part < 12],
+    ids=[*(f"one in {period}" for period in (2, 8, 12, 16, 24)), "the first eighth"],
+)
+@pytest.mark.parametrize("size", [2**13, 2**16])
+@pytest.mark.parametrize("rare", [smooth, in_rows])
+def test_no_order_of_parts_hides_the_shorter_way(which, size, rare, monkeypatch):
+    """Some parts, of four pieces or more, are smooth, the others in rows, or the other way round: a sample has both."""
+    rng = np.random.default_rng(0)
+    kinds = [(in_rows if rare is smooth else smooth)(size, rng), rare(size, rng)]
+    parts = [kinds[int(which(part))] for part in range(max(96, 2**19 // size + 1))]
+    index, mask = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
+    assert mask.size >= joint._MANY
+    settings = {"zero": 4, "model": "context", "kernel": (3, 3)}
+    found = bits(index_and_mask(index, mask, 9, **settings))
+    monkeypatch.setattr(joint, "_MANY", 2**40)
+    assert found <= joint._FAR * bits(index_and_mask(index, mask, 9, **settings))
+
+
+def test_a_mask_of_patterns_is_not_sampled(monkeypatch):
+    """Its stream of patterns is known at once, and a sample would compare without it."""
+    mask = np.tile(np.array([True, False, False, True]), joint._MANY // 4)
+    index = np.zeros(mask.sum(), np.uint8)
+    monkeypatch.setattr(joint._Streams, "_sample", None)
+    assert names(index_and_mask(index, mask, 3, zero=1, model="context")) == ["mask", "class"]
 
 
 def test_of_a_large_mask_only_one_way_is_looked_at_whole(monkeypatch):

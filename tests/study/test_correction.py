@@ -67,6 +67,14 @@ def test_cells_of_a_point_include_those_of_the_correction():
         assert checked.paper_cells_per_weight == point.cost
 
 
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_numbers_of_a_correction_take_as_many_bits_in_a_cell_as_side_information(bits):
+    scheme = oa.Scheme.paper("redundancy", channel=OPTIONS["channel"], side_bits_per_cell=bits)
+    point = next(point for point in swept(plan={"own": oa.Plan(default=scheme)}) if point.strategy == "own")
+    more = 16 * point.evaluation.correction.numbers / bits
+    assert point.cost == pytest.approx((point.totals.all_in_cells + more) / point.totals.original_weights)
+
+
 def test_files_are_the_same_bytes_for_any_number_of_workers_and_threads(tmp_path):
     swept(out=tmp_path / "serial")
     swept(out=tmp_path / "one", engine=engines.build("local", workers=1, threads=3))
