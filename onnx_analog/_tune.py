@@ -297,12 +297,15 @@ def _kinds(channel: Channel) -> set[type[Channel]]:
 
 
 def _better(one: Answer, other: Answer, goal: Goal) -> bool:
-    """Return whether an answer is better than another: more is known to hold or, if both hold, it takes fewer cells."""
+    """Return whether an answer is better than another: more is known to hold, or as much, and it takes fewer cells.
+
+    Of two that miss the goal, none is better.
+    """
     if (
         goal.budget is not None
     ):  # the one that loses less, by the samples that are searched with: those that verify choose nothing
         return _least(one) < _least(other)
-    if one.holds is other.holds is True:
+    if one.holds is other.holds is not False:
         return one.cells < other.cells
     return _RANKS[one.holds] > _RANKS[other.holds]
 

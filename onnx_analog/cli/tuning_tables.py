@@ -64,7 +64,8 @@ def _look_table(tuned: Tuned) -> Table:
     for name, answer in tuned.answers.items():
         if name != "with analog cells":  # which has no goal
             for look in answer.looks:
-                result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
+                plan = f"best plan{' (digital)' * look.digital}" if answer is tuned.best else name
+                result.add_row(plan, f"{look.cells:.3f}", *_bounds(tuned, look))
     together = f"all together have {percent_as_given(tuned.confidence)} confidence"
     result.caption = (
         f"{tuned.scale.rule}. Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} confidence. "

@@ -73,11 +73,14 @@ class Look:
     drop : Drop
     holds : bool or None
         Whether the plan keeps the goal; None if these samples cannot tell, or the goal is a budget.
+    digital : bool
+        Whether no tensor has analog cells.
     """
 
     cells: float
     drop: Drop
     holds: bool | None
+    digital: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -314,7 +314,8 @@ class Tuned(Shown):
         confidence = self.confidence_of_look
         ends = self.scale.ends(look.drop.lower(confidence), look.drop.upper(confidence))
         bounds = {name: self.scale.number(end) for name, end in zip(("at_least", "at_most"), ends, strict=True)}
-        return {"cells_per_weight": look.cells, **self._drop_dict(look.drop), **bounds, "holds": look.holds}
+        body = {"cells_per_weight": look.cells, "digital": look.digital}
+        return {**body, **self._drop_dict(look.drop), **bounds, "holds": look.holds}
 
     def _point_dict(self, point: Point) -> dict[str, Any]:
         return {

@@ -28,6 +28,7 @@ _SAFER = (4.0, 2.0, 2**0.5, 2**0.25)  # times as little loss is expected of the 
 _UNSURE = tuple(2 ** (step / 4) for step in range(8, 0, -1))  # the same, where one of them is likely the last to hold
 _STEP = 2**0.125  # times as much of each that follows the plan that was searched for, than of the one before
 _MOST_STEPS = 64
+_GAP = 1.1  # times as many cells as the plan before: between the two there is none
 _RANKS = {True: 0, None: 1, False: 2}  # of what is known of a plan
 
 
@@ -195,7 +196,7 @@ class Search:
         self, allocations: Path, place: int, goal: Goal, *, sure: bool
     ) -> Iterator[tuple[Allocation, Look]]:
         """Yield allocations in the order in which they are verified, up to the first that is not shown to hold."""
-        places = sequence(allocations.losses, place, from_end=not sure)
+        places = sequence(allocations.losses, place, cells=allocations.cells, from_end=not sure)
         for done, number in enumerate(places):
             left = sum(each >= place for each in places[done:])
             self._of.expect_verification(1 + left, self._of.reads(allocations[number]))
@@ -207,7 +208,7 @@ class Search:
     def _look(self, allocation: Allocation, goal: Goal) -> Look:
         drop = self._of.drop(VERIFICATION, allocation, "verification", "trials that verify")
         holds = None if goal.limit is None else _holds(drop, goal.limit, self.confidence_of_look)
-        return Look(cells=self._cells(allocation), drop=drop, holds=holds)
+        return Look(cells=self._cells(allocation), drop=drop, holds=holds, digital=_kinds(allocation) == {True})
 
     def _needed(self, look: Look, goal: Goal) -> int | None:
         if goal.limit is None or look.holds is not None:
@@ -223,17 +224,20 @@ class Search:
         self._of.expect_looks(rounds, self._of.reads(like), budget=goal.budget is not None)
 
 
-def sequence(losses: Doubles, place: int, *, from_end: bool = False) -> list[int]:
+def sequence(losses: Doubles, place: int, *, cells: Doubles, from_end: bool = False) -> list[int]:
     """Return the places of the plans that are verified, in this order: each takes fewer cells than the one before.
 
     The first are expected to lose a quarter of what the plan of `place` does, and half as much; then steps are shorter.
     They are shorter from the start if the plan with the most cells comes first: what was searched for is then not sure
     to be shown to hold, and one of the first is likely the last that is.
 
+    Where a large tensor changes, the next plan takes far fewer cells, and is likely the last to hold too: it is not
+    left out.
+
     Parameters
     ----------
-    losses : float64 array
-        That are expected of the plans of all places, descending.
+    losses, cells : float64 arrays
+        That are expected of the plans of all places: losses descend, cells ascend.
     place : int
         Of the plan that was searched for.
     from_end : bool
@@ -246,8 +250,10 @@ def sequence(losses: Doubles, place: int, *, from_end: bool = False) -> list[int
     ]
     last = len(losses) - 1
     most = losses[place] * (1 + 1e-9)  # losses are sums, which are rounded
-    places = [min(int(np.count_nonzero(losses > target * most)), last) for target in targets]
-    return list(dict.fromkeys([last, *places] if from_end else places))
+    places = {min(int(np.count_nonzero(losses > target * most)), last) for target in targets}
+    gaps = np.flatnonzero(cells[1:] > _GAP * cells[:-1]).tolist()
+    places.update(each for each in gaps if min(places) <= each <= max(places))
+    return sorted(places | {last} if from_end else places, reverse=True)
 
 
 def _rounds(count: int) -> int:

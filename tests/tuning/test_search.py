@@ -347,7 +347,9 @@ def test_the_rival_is_chosen_where_it_holds_and_the_other_does_not_or_takes_more
     assert not _tune._better(answer(3, True), answer(2, True), goal)
     for holds in (False, None):
         assert not _tune._better(answer(1, holds), answer(2, True), goal)
-        assert not _tune._better(answer(1, holds), answer(2, holds), goal)
+    assert not _tune._better(answer(1, False), answer(2, False), goal)
+    assert _tune._better(answer(1, None), answer(2, None), goal)
+    assert not _tune._better(answer(2, None), answer(1, None), goal)
 
 
 def test_within_a_budget_the_samples_of_the_search_choose():
@@ -379,22 +381,34 @@ def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
 
 def test_the_plans_that_are_verified_are_the_safest_first():
     """Losses halve every eight places: a quarter is 16 places on, half of it 8, and each step one place back."""
-    losses = 2.0 ** (-np.arange(60) / 8)
-    assert sequence(losses, 24) == [40, 32, 28, 26, *range(24, -1, -1)]
-    assert sequence(losses, 57) == [59, *range(57, -1, -1)]
-    assert sequence(losses, 2) == [18, 10, 6, 4, 2, 1, 0]
-    assert sequence(losses, 24, from_end=True)[:10] == [59, 40, 38, 36, 34, 32, 30, 28, 26, 24]
-    assert sequence(np.array([1.0, 0.0, 0.0]), 1) == [1]
-    assert sequence(np.array([0.7]), 0, from_end=True) == [0]
+    losses, near = 2.0 ** (-np.arange(60) / 8), 1 + np.arange(60) / 100
+    assert sequence(losses, 24, cells=near) == [40, 32, 28, 26, *range(24, -1, -1)]
+    assert sequence(losses, 57, cells=near) == [59, *range(57, -1, -1)]
+    assert sequence(losses, 2, cells=near) == [18, 10, 6, 4, 2, 1, 0]
+    assert sequence(losses, 24, cells=near, from_end=True)[:10] == [59, 40, 38, 36, 34, 32, 30, 28, 26, 24]
+    assert sequence(np.array([1.0, 0.0, 0.0]), 1, cells=near[:3]) == [1]
+    assert sequence(np.array([0.7]), 0, cells=near[:1], from_end=True) == [0]
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.integers(0, 49), st.booleans())
-def test_each_plan_that_is_verified_takes_fewer_cells_than_the_one_before(losses, place, from_end):
-    ordered = np.sort(losses)[::-1]
-    places = sequence(ordered, min(place, len(losses) - 1), from_end=from_end)
+def test_a_plan_below_a_gap_is_verified_though_it_is_expected_to_lose_as_much_as_others():
+    """Nothing is between 1.3 and 2.1 cells: before that of 1.2, the samples that verify see that of 1.3."""
+    losses, cells = np.array([1.1, 1.0, 0.99, 0.98, 0.97, 0.2, 0.1]), np.array([1.1, 1.2, 1.21, 1.25, 1.3, 2.1, 2.2])
+    assert sequence(losses, 1, cells=cells) == [5, 4, 1, 0]
+    assert sequence(losses, 1, cells=np.linspace(1.1, 1.2, 7)) == [5, 1, 0]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0.1, 9)), min_size=1, max_size=50), st.integers(0, 49), st.booleans()
+)
+def test_each_plan_that_is_verified_takes_fewer_cells_than_the_one_before(plans, place, from_end):
+    losses, cells = np.sort([loss for loss, _ in plans])[::-1], np.sort([cells for _, cells in plans])
+    places = sequence(losses, min(place, len(losses) - 1), cells=cells, from_end=from_end)
     assert places == sorted(set(places), reverse=True)
     assert min(places) >= 0
     assert max(places) < len(losses)
+    looked = [each for each in places if not from_end or each < len(losses) - 1]
+    between = range(min(looked, default=0), max(looked, default=0))
+    assert all(each in places for each in between if cells[each + 1] > 1.1 * cells[each])
 
 
 def test_a_plan_that_is_tried_as_a_whole_does_not_end_the_search(monkeypatch):
@@ -427,14 +441,16 @@ class Simulated(search.Search):
     def _look(self, allocation, goal):
         drop = Drop(self.losses[allocation] + self._rng.normal(), None, 1.0, 0.0, 1000, 1, 0.0)
         drop = replace(drop, mean=drop.mean + 10)  # far from 0, which bounds noise
-        return Look(cells=allocation, drop=drop, holds=search._holds(drop, goal.limit, self.confidence_of_look))
+        return Look(
+            cells=allocation, drop=drop, holds=search._holds(drop, goal.limit, self.confidence_of_look), digital=True
+        )
 
     def wrong(self, looks):
         return any(look.holds and self.losses[place] + 10 > 12 for place, look in looks)
 
 
 class Places(list[int]):
-    losses = 2.0 ** (-np.arange(40) / 8)
+    losses, cells = 2.0 ** (-np.arange(40) / 8), 1 + np.arange(40) / 100
 
 
 @pytest.mark.parametrize("worst", [2.5, 4, 12])
@@ -449,7 +465,7 @@ def test_wrong_plans_are_shown_to_hold_no_more_often_than_stated(worst):
     share = np.mean([simulated.wrong(looks) for looks in looked])
     assert share <= 0.025 + 3.5 * math.sqrt(0.025 * 0.975 / 4000)
     if worst < 12:  # it is more where it goes on after a plan that is not shown to hold
-        order = sequence(Places.losses, place)
+        order = sequence(Places.losses, place, cells=Places.cells)
         each = [[(number, simulated._look(number, goal)) for number in order] for _ in range(2000)]
         assert np.mean([simulated.wrong(looks) for looks in each]) > 0.04
 
