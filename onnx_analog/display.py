@@ -155,7 +155,7 @@ def percent_as_given(share: float) -> str:
     >>> percent_as_given(0.95), percent_as_given(0.9999999)
     ('95 %', '99.99999 %')
     """
-    return f"{100 * share:.12g} %"
+    return f"{100 * share:.15g} %"
 
 
 def html_table(title: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:

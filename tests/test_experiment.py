@@ -71,7 +71,7 @@ def test_a_metric_is_a_name_or_a_function(metric):
         ({"model": 5}, "model is 5; it must be a path, an onnx.ModelProto, an ir.Model or a result of this library"),
         ({"reference": 5}, "reference is 5; it must be a path"),
         ({"data": 5}, "data is 5; it must be the path of an npz file"),
-        ({"metric": "top2"}, "'top2' is not a module:function, and not one of top1"),
+        ({"metric": "top2"}, "no metric is called 'top2': did you mean 'top1'?"),
         ({"metric": 5}, "metric is 5; it must be a name, module:function or a function"),
         ({"threads": "x"}, "threads is 'x'; it must be a whole number"),
         ({"batch": 0}, "batch is 0; it must be 1 or more"),

@@ -200,8 +200,8 @@ def _log(command: click.Command, level: int) -> None:
 class _Handler(logging.StreamHandler[Any]):
     """Prints messages on stderr, above the line that says that a command works; a warning is printed once."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, stream: Any = None) -> None:
+        super().__init__(stream)
         self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:

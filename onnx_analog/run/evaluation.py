@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_analog.coding.limit import Limit
-from onnx_analog.display import Shown, data_frame, finite, score
+from onnx_analog.display import Shown, data_frame, finite, percent_as_given, score
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.correction import Cost
 from onnx_analog.run import metrics
@@ -220,7 +220,7 @@ class Evaluation(Shown):
 
     def _plain(self, value: float) -> str:
         """Return a value with all its digits, and without a trailing .0: 60 for 60.0; a share in per cent."""
-        return f"{100 * value:.15g} %" if self.share else str(float(value)).removesuffix(".0")
+        return percent_as_given(value) if self.share else str(float(value)).removesuffix(".0")
 
     def _reached(self, end: int, name: str) -> tuple[float | None, str]:
         if self.ci95 is not None:
