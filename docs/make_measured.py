@@ -261,15 +261,22 @@ def summary() -> Iterator[str]:
 
 def efforts(channel: str = "pcm") -> Iterator[str]:
     """Yield the lines of the table of answers of `tune` by what decoding takes."""
-    heads = ("cells per weight", "points lost", "with analog cells", "points lost")
+    heads = ("cells per weight", "points lost", "beside it", "points lost")
     yield f"| network, points | decoding | {' | '.join(heads)} |"
     yield f"|---|---|{'---|' * len(heads)}"
     for network, about in NETWORKS.items():
         answers = {shown: tuned_of(network, channel, effort=effort) for effort, shown in EFFORTS.items()}
         found = {shown: answer for shown, answer in answers.items() if answer is not None}
         for shown, answer in found.items() if len(found) > 1 else ():
-            cells = [part for plan in ("best", "analog") for part in _said(answer[plan])]
+            other = answer["analog" if answer["best"]["digital"] else "rival"]
+            cells = [part for plan in (answer["best"], other) for part in _of_kind(plan)]
             yield f"| {about.title}, {about.points:g} | {shown} | {' | '.join(cells)} |"
+
+
+def _of_kind(plan: Mapping[str, Any] | None) -> tuple[str, str]:
+    """Return the cells of a plan that was verified, with its kind, and the points that it loses."""
+    cells, lost = _said(plan)
+    return f"{cells}, {'digital' if plan['digital'] else 'analog'}" if plan is not None and cells else cells, lost
 
 
 class Gain(NamedTuple):
