@@ -267,6 +267,32 @@ def test_other_cells_as_the_page_says(channel):
     assert f"| {bits:.2f} {cells}|" in words("docs/beyond.md")
 
 
+def test_what_analog_cells_gain_without_a_decoder_is_as_the_page_says():
+    best, rival = (tuned("none-lenet-mnist-pcm")[key] for key in ("best", "rival"))
+    low, high = best["points_lost_ci95"]
+    looks = {look["cells_per_weight"]: look for look in tuned("table-lenet-mnist-pcm")["best"]["looks"]}
+    assert (best["digital"], rival["digital"], looks[min(looks)]["holds"]) == (False, True, None)
+    found = {
+        name: MADE["fewest"](MADE["rows_of"](name, "pcm"), MADE["NETWORKS"][name].points)
+        for name in ("resnet20-cifar10", "resnet18-cifar10")
+    }
+    assert_said(
+        "docs/beyond.md",
+        f"takes {best['cells_per_weight']:.2f} cells per weight, and loses {best['points_lost']:.1f} points "
+        f"({low:.1f} to {high:.1f}); its best digital rival takes {rival['cells_per_weight']:.2f} cells, "
+        f"{rival['cells_per_weight'] / best['cells_per_weight']:.2f} times as many",
+        f"loses more ({looks[min(looks)]['points_lost']:.1f} points in {min(looks):.2f} cells)",
+        f"LeNet ({best['cells_per_weight']:.2f} cells per weight against {rival['cells_per_weight']:.2f})",
+        ", ".join(
+            f"{found[name]['refined'].cells:.2f} and {found[name]['equal steps'].cells:.2f} {words}"
+            for name, words in {
+                "resnet20-cifar10": "cells per weight on ResNet-20",
+                "resnet18-cifar10": "on ResNet-18 before pruning",
+            }.items()
+        ),
+    )
+
+
 def test_analog_cells_in_other_cells_are_as_the_page_says():
     analog = tuned("resnet20-cifar10-pcm-drift")["analog"]
     assert_said(
