@@ -23,7 +23,6 @@ from onnx_analog._memory import memory_of
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
-from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.display import Progress, progress_of, silent
 from onnx_analog.errors import DataError, OptionError
@@ -155,7 +154,7 @@ def check(
         memory.model, data, "sqnr_db" if metric is None and min_sqnr is not None else metric,
         reference=memory.reference,
         correct=correct, correct_samples=correct_samples, compensate=compensate, compensate_samples=compensate_samples,
-        plan=memory.read.get("plan"),
+        plan=memory.plan,
         mean=mean, std=std, preprocess=preprocess, output=output, class_axis=class_axis, samples=samples, batch=batch,
         providers=providers, threads=threads,
     )  # fmt: skip
@@ -164,7 +163,7 @@ def check(
     _check_metric(experiment, given["max_drop"])
     check_above_chance(experiment.chosen, len(experiment.data), _original(experiment), experiment.warnings)
     trials = experiment.trials(**memory.read)
-    warnings = tuple(_warnings(experiment, trials, memory.read.get("plan"), memory.read.get("selection")))
+    warnings = tuple(_warnings(experiment, trials, memory.read))
     for text in warnings:
         logger.warning(text)
     checked_model = _answer(experiment, trials, limit, given, progress_of(progress), warnings)
@@ -193,14 +192,14 @@ def _check_metric(experiment: Experiment, max_drop: float | None) -> None:
     check_unit(experiment.chosen.metric.name, max_drop=max_drop is not None, min_sqnr=max_drop is None)
 
 
-def _warnings(experiment: Experiment, trials: Trials, plan: Plan | None, selection: Selection | None) -> Iterator[str]:
+def _warnings(experiment: Experiment, trials: Trials, read: Mapping[str, Any]) -> Iterator[str]:
     yield from experiment.warnings
     if not experiment.original_known:
         yield _NO_ORIGINAL
     if assumes_addresses(trials.schemes):
         yield OPTIMISTIC
-    yield from experiment.used_otherwise(plan)
-    yield from experiment.left(plan, selection=selection)
+    yield from experiment.reading_warnings(**{name: each for name, each in read.items() if name != "selection"})
+    yield from experiment.left(read.get("plan"), selection=read.get("selection"))
 
 
 def _answer(

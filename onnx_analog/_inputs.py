@@ -25,7 +25,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.exclusive import WHOLE, check_exclusive
-from onnx_analog.coding.plan import Plan, changed_since, compensated_otherwise, for_model
+from onnx_analog.coding.plan import Plan, changed_since, compensation_warnings, for_model
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError, brief
 from onnx_analog.graph import files
@@ -208,13 +208,13 @@ def plan_of(plan: Any) -> Plan:
 
 def warn_of_compensation(plans: Iterable[Plan], samples: int | None) -> None:
     """Log a warning if a plan was verified with other samples to compensate by; `samples` is None for none."""
-    text = next((text for plan in plans for text in compensated_otherwise(plan, samples)), None)
+    text = next((text for plan in plans for text in compensation_warnings(plan, samples)), None)
     if text is not None:
         logger.warning(text)
 
 
-def as_known(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
-    """Return a plan that is used with models, without how it was verified where that does not hold; a warning says so.
+def keep_valid_record(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
+    """Return a plan that is used with models, without its record where that does not hold; a warning says so.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ def _check_normalised(data: Dataset, inputs: Sequence[Input], preprocessing: Pre
 def check_correct(correct: Any, correct_samples: int | None) -> None:
     """Raise an error if a model cannot be corrected with data of a type, or too few are asked for."""
     samples = checked(correct_samples=correct_samples)["correct_samples"]
-    if correct is None or (isinstance(correct, str) and correct == GAIN):
+    if not _has_samples(correct):
         if samples not in (None, CORRECTING):
             what = "no samples are given" if correct is None else f"correct is {GAIN!r}, which takes none"
             raise OptionError(f"correct_samples is {samples}, and {what}: leave it out")
@@ -374,6 +374,11 @@ def check_correct(correct: Any, correct_samples: int | None) -> None:
         raise DataError(f"correct is {correct!r}; it must be a file, or the word {GAIN!r}")
 
 
+def _has_samples(correct: Any) -> bool:
+    """Return whether samples correct: not nothing, and not the law of the channel."""
+    return correct is not None and not (isinstance(correct, str) and correct == GAIN)
+
+
 def correcting(
     correct: Any, correct_samples: int | None, preprocessing: Preprocessing, plans: Iterable[Plan] = ()
 ) -> str | Callable[[Sequence[Input]], Dataset] | None:
@@ -382,7 +387,7 @@ def correcting(
     Where their number is not given, it is that by which the plans were verified, if they agree in it.
     """
     check_correct(correct, correct_samples)
-    if correct is None or (isinstance(correct, str) and correct == GAIN):
+    if not _has_samples(correct):
         return None if correct is None else GAIN
 
     agreed = _agreed((plan.verified.corrected_by for plan in plans if plan.verified is not None), CORRECTING)
@@ -467,24 +472,20 @@ def _check_prepared(name: str, given: Any, mean: Any, std: Any, preprocess: str 
         raise OptionError(f"{option} is given, and {name} is not, so no images are read: leave it out")
 
 
-def reading_correct(
-    correct: Any,
-    correct_samples: int | None,
-    mean: Any,
-    std: Any,
-    preprocess: str | None,
-    plans: Iterable[Plan] = (),
-) -> str | Callable[[Sequence[Input]], Dataset] | None:
-    """Return the source of the correction of models that are read back, for which alone images are prepared."""
+def reading_preprocessing(
+    correct: Any, correct_samples: int | None, mean: Any, std: Any, preprocess: str | None
+) -> Preprocessing:
+    """Return how images become inputs that correct models which are read back."""
     _check_prepared("correct", correct, mean, std, preprocess)
-    return correcting(correct, correct_samples, preprocessing_of(mean, std, preprocess), plans)
+    check_correct(correct, correct_samples)
+    return preprocessing_of(mean, std, preprocess)
 
 
-def corrected_towards(reference: AnyModel | None, correct: object) -> ir.Model | None:
+def corrected_towards(reference: AnyModel | None, correct: Any) -> ir.Model | None:
     """Return the original that models which are read back are corrected towards, by samples; None for none."""
     if reference is None:
         return None
-    if correct is None or isinstance(correct, str):
+    if not _has_samples(correct):
         raise OptionError("reference is given without samples that correct: give correct, or leave reference out")
     return original_of(reference)
 

@@ -11,9 +11,9 @@ from onnx_analog._inputs import (
     AnyChannel,
     AnyModel,
     AnyPlan,
-    as_known,
     channel_of,
     check_scheme_settings,
+    keep_valid_record,
     load_model,
     selection_of,
     stored_plan,
@@ -41,12 +41,15 @@ class Memory(NamedTuple):
         Arguments of `Experiment.trials`: a plan and a selection, or what a protected model is read through.
     name : str or None
         Of the model's file.
+    plan : Plan or None
+        As it was given. What verified it may not hold here, and still tells by how many samples to correct.
     """
 
     model: Any
     reference: AnyModel | None
     read: Mapping[str, Any]
     name: str | None
+    plan: Plan | None
 
 
 def memory_of(
@@ -80,9 +83,9 @@ def memory_of(
     storing = {"plan": plan, "integers": integers, "sparsity": sparsity or None, **settings}
     if is_protected(loaded):
         _check_unused({**storing, "selection": selection, "compensate": compensate})
-        return Memory(loaded, reference, {"channel": resolved, "modifiers": modifiers}, name)
-    stored = stored_plan(plan, integers, {**settings, "channel": resolved}, modifiers)
-    stored = as_known(stored, model, pruned=sparsity)
+        return Memory(loaded, reference, {"channel": resolved, "modifiers": modifiers}, name, None)
+    given = stored_plan(plan, integers, {**settings, "channel": resolved}, modifiers)
+    stored = keep_valid_record(given, model, pruned=sparsity)
     if compensate is None:
         warn_of_compensation([stored], None)
     else:
@@ -92,7 +95,7 @@ def memory_of(
         reference = loaded if reference is None else reference
         step = PrunePass(sparsity=sparsity, scope=prune_scope, selection=selection_of(selection))
         loaded = pipeline.run([step], loaded.clone())
-    return Memory(loaded, reference, read, name)
+    return Memory(loaded, reference, read, name, given)
 
 
 def _check_unused(storing: Mapping[str, Any]) -> None:

@@ -13,9 +13,9 @@ from onnx_analog._inputs import (
     AnyModel,
     AnyPlan,
     Data,
-    as_known,
     bare,
     check_function,
+    keep_valid_record,
     note_origin,
     reading_compensate,
     selection_of,
@@ -25,9 +25,9 @@ from onnx_analog._inputs import (
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
-from onnx_analog.coding.plan import as_compensated
+from onnx_analog.coding.plan import keep_record_if_compensated_alike
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
-from onnx_analog.coding.verified import made_otherwise
+from onnx_analog.coding.verified import input_warnings
 from onnx_analog.display import Progress, progress_of, silent
 from onnx_analog.graph import files
 from onnx_analog.graph.protected import ProtectedModel, just_protected
@@ -112,11 +112,11 @@ def protect(
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     source = bare(model)
     stored = stored_plan(plan, arguments["integers"], settings, modifiers)
-    stored = as_known(stored, source, pruned=arguments["sparsity"])
+    stored = keep_valid_record(stored, source, pruned=arguments["sparsity"])
     _question_cells(settings)
     if compensate is None:
         warn_of_compensation([stored], None)
-        stored = as_compensated(stored, None, "")
+        stored = keep_record_if_compensated_alike(stored, None, "")
     samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess, stored)
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
@@ -139,9 +139,9 @@ def _compensated(step: ProtectPass, model: ir.Model, samples: Callable[[Any], An
     check_compensable("compensate is given", step.plan.schemes)
     data = samples(Network(model).inputs)
     warn_of_compensation([step.plan], len(data))
-    for text in [] if step.plan.verified is None else made_otherwise(step.plan.verified, data.preprocessing):
+    for text in [] if step.plan.verified is None else input_warnings(step.plan.verified, data.preprocessing):
         logger.warning(text)
-    step = replace(step, plan=as_compensated(step.plan, len(data), data.preprocessing))
+    step = replace(step, plan=keep_record_if_compensated_alike(step.plan, len(data), data.preprocessing))
     moments, left = input_moments(model, data, selection=step.selection, running={}, progress=progress)
     warn_of_left(left)
     return replace(step, moments=moments)

@@ -15,16 +15,17 @@ from onnx_analog._inputs import (
     channel_of,
     check_measured,
     corrected_towards,
+    correcting,
     load_model,
-    reading_correct,
+    reading_preprocessing,
 )
 from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
-from onnx_analog.coding.plan import used_otherwise
+from onnx_analog.coding.plan import reading_warnings
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.reads import Reads, reads_of
-from onnx_analog.graph.stored import read_with
+from onnx_analog.graph.stored import channels_of, read_with
 from onnx_analog.passes import MeasuredPass, ReadbackPass, pipeline
 from onnx_analog.results import Paths, Perturbed
 from onnx_analog.settings import keywords
@@ -103,8 +104,8 @@ def readback(
     arguments = checked(seed=seed, trial=trial, decoded=decoded, unit=unit, missing=missing, time_s=time_s)
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
-    how = reading_correct(correct, correct_samples, mean, std, preprocess)
-    original = corrected_towards(reference, how)
+    preprocessing = reading_preprocessing(correct, correct_samples, mean, std, preprocess)
+    original = corrected_towards(reference, correct)
     simulated = {
         "seed": (seed, DEFAULTS.seed),
         "trial": (trial, DEFAULTS.trial),
@@ -113,7 +114,7 @@ def readback(
     }
     check_measured(measured, arguments, simulated)
     protected = open_with_warnings(load_model(model))
-    how = reading_correct(correct, correct_samples, mean, std, preprocess, [protected.plan])
+    how = correcting(correct, correct_samples, preprocessing, [protected.plan])
     if measured is not None:
         measuring = MeasuredPass(
             reads=reads_of(measured), unit=arguments["unit"], missing=missing, time_s=arguments["time_s"]
@@ -158,7 +159,8 @@ def _reader(
 ) -> Corrections | None:
     """Return the corrections of the reads of a model, or None."""
     if correct is None:
-        for text in used_otherwise(protected.plan, None, ""):
+        read_through = channels_of(read_with(protected.schemes, channel, modifiers).values())
+        for text in reading_warnings(protected.plan, None, "", read_through):
             logger.warning(text)
         return None
     from onnx_analog.run.correcting import Corrections
@@ -192,10 +194,10 @@ def readbacks(
         raise OptionError(f"trials is {trials}; it must be from 0 to {MOST_READBACKS:,}")
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     resolved = channel_of(channel)
-    how = reading_correct(correct, correct_samples, mean, std, preprocess)
-    original = corrected_towards(reference, how)
+    preprocessing = reading_preprocessing(correct, correct_samples, mean, std, preprocess)
+    original = corrected_towards(reference, correct)
     protected = open_with_warnings(load_model(model))
-    how = reading_correct(correct, correct_samples, mean, std, preprocess, [protected.plan])
+    how = correcting(correct, correct_samples, preprocessing, [protected.plan])
     protected.check_readable()  # fails here, before the first trial
     read_with(protected.schemes, resolved, modifiers)
     corrections = _reader(protected, how, resolved, modifiers, original)

@@ -128,7 +128,7 @@ def sensitivity(
     experiment = Experiment(
         memory.model, data, metric, reference=memory.reference, correct=correct, correct_samples=correct_samples,
         compensate=compensate, compensate_samples=compensate_samples,
-        plan=memory.read.get("plan"), mean=mean, std=std, preprocess=preprocess,
+        plan=memory.plan, mean=mean, std=std, preprocess=preprocess,
         output=output, class_axis=class_axis, samples=samples, batch=batch, providers=providers, threads=threads,
     )  # fmt: skip
     experiment.name = memory.name
@@ -136,7 +136,8 @@ def sensitivity(
     check_paired(experiment)
     for text in experiment.warnings:
         logger.warning(text)
-    for text in experiment.used_otherwise(memory.read.get("plan"), in_parts=True):
+    how = {name: each for name, each in memory.read.items() if name != "selection"}
+    for text in experiment.reading_warnings(**how, in_parts=True):
         logger.warning(text)
     for text in experiment.left(memory.read.get("plan"), selection=memory.read.get("selection"), in_parts=True):
         logger.warning(text)

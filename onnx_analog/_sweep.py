@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,6 @@ import onnx_ir as ir
 from onnx_analog import channels as _channels
 from onnx_analog import plots
 from onnx_analog._inputs import (
-    as_known,
     bare,
     check_data,
     check_function,
@@ -24,6 +23,7 @@ from onnx_analog._inputs import (
     correcting,
     dataset_of,
     directed,
+    keep_valid_record,
     metric_of,
     modified,
     plan_of,
@@ -117,11 +117,11 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
     check_data(given["data"])
     preprocessing = preprocessing_of(given["mean"], given["std"], given["preprocess"])
     stopping = Stopping(trials=given["trials"], precision=given["precision"], max_trials=given["max_trials"])
-    grid = _grid(given)
+    grid, plans = _grid(given)
     if given["compensate"] is not None:
         check_compensable("compensate is given", (scheme for point in grid.points() for scheme in point.plan.schemes))
     models: list[ModelLike] = [bare(model) for model in _listed(given["model"], _MODELS, "model")]
-    cases = [_case(number, model, given, preprocessing, grid) for number, model in enumerate(models)]
+    cases = [_case(number, model, given, preprocessing, grid, plans) for number, model in enumerate(models)]
     for count in {len(case.compensate) for case in cases if case.compensate is not None}:
         warn_of_compensation((point.plan for point in grid.points()), count)
     facts = {
@@ -135,7 +135,7 @@ def _study(given: Mapping[str, Any]) -> sweeps.Study:
     running = {name: given[name] for name in ("output", "class_axis", "batch", "providers")}
     study = sweeps.prepare(cases, grid, stopping, metric=named, **running, facts=facts, limit=given["limit"])
     pairs = product(study.experiments, grid.plans.values())
-    for text in dict.fromkeys(text for experiment, plan in pairs for text in experiment.used_otherwise(plan)):
+    for text in dict.fromkeys(text for experiment, plan in pairs for text in experiment.reading_warnings(plan)):
         logger.warning(text)
     check_drop(study.metric, given["max_drop"])
     if stopping.precision is not None and study.metric.metric.share:
@@ -155,7 +155,9 @@ def _listed(given: Any, single: tuple[type, ...], name: str) -> list[Any]:
     return list(given)
 
 
-def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing: Any, grid: Grid) -> sweeps.Case:
+def _case(
+    number: int, model: ModelLike, given: Mapping[str, Any], preprocessing: Any, grid: Grid, plans: Collection[Plan]
+) -> sweeps.Case:
     loaded, original = files.load(model), None
     if given["sparsity"]:
         original = loaded.clone()
@@ -163,7 +165,6 @@ def _case(number: int, model: ModelLike, given: Mapping[str, Any], preprocessing
         loaded = pipeline.run([step], loaded)
     inputs = Network(loaded).inputs
     data = dataset_of(given["data"], inputs, preprocessing, given["samples"])
-    plans = list(grid.plans.values())
     correct = correcting(given["correct"], given["correct_samples"], preprocessing, plans)
     samples = correct if correct is None or isinstance(correct, str) else correct(inputs)
     compensate = compensating(given["compensate"], given["compensate_samples"], preprocessing, plans)
@@ -184,7 +185,8 @@ def _model_name(model: ModelLike, number: int) -> str:
 # ------------------------------------------------------------------------------------------------------ grid
 
 
-def _grid(given: Mapping[str, Any]) -> Grid:
+def _grid(given: Mapping[str, Any]) -> tuple[Grid, Collection[Plan]]:
+    """Return the grid, and its plans as given: their records, which may not hold here, tell the numbers of samples."""
     modifiers = given["modifiers"]
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     varied = _axes(given["grid"])
@@ -193,16 +195,16 @@ def _grid(given: Mapping[str, Any]) -> Grid:
     chosen = filled({name: given[name] for name in settings_of(GridArguments)}, varied)
     specs = given["channel"] if given["channel"] is not None else _channels.DEFAULT
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
-    plans = {name: modified(plan, modifiers, without=()) for name, plan in _plans(given["plan"]).items()}
+    read = {name: modified(plan, modifiers, without=()) for name, plan in _plans(given["plan"]).items()}
     models = _listed(given["model"], _MODELS, "model")
-    plans = {name: as_known(plan, *models, pruned=given["sparsity"]) for name, plan in plans.items()}
+    plans = {name: keep_valid_record(plan, *models, pruned=given["sparsity"]) for name, plan in read.items()}
     if given["compensate"] is None:
         warn_of_compensation(plans.values(), None)
     if "side_channel" in varied:
         sides = varied["side_channel"]
         varied["side_channel"] = tuple(side and modifiers.apply_where_possible(side) for side in sides)
     fields = {"strategy": "strategies", "cells": "cells", "large_factor": "large_factor"}
-    return Grid(
+    grid = Grid(
         **{field: chosen[name] for name, field in fields.items() if chosen[name] is not None},
         presets=_presets(chosen["preset"] or ("default",), chosen["granularity"], chosen["large_fraction"]),
         channels=tuple(modifiers.apply(_channels.resolve(spec)) for spec in listed),
@@ -212,6 +214,7 @@ def _grid(given: Mapping[str, Any]) -> Grid:
         selection=selection_of(given["selection"]),
         seed=given["seed"],
     )
+    return grid, read.values()
 
 
 def _texts(name: str, given: Any) -> list[str]:

@@ -214,8 +214,9 @@ def evaluate(
         Each trial is corrected after it was read, and scored with and without. Samples without labels (or with labels,
         which are ignored) give each output channel of each layer the mean and standard deviation of the noise-free
         model; "gain" gives each tensor the gain that its channel takes, on average, which needs no data.
-    correct_samples : int, >= 2
-        Number of those samples to use, from the first on.
+    correct_samples : int, >= 2, optional
+        Number of those samples to use, from the first on. By default as many as verified the plan that the model is
+        stored as, or 256.
     mean, std, preprocess
         How uint8 images become inputs; see `onnx_analog.run.data.Preprocessing`.
     metric : name, "module:function" or function, optional

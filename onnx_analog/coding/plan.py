@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.verified import Verified, corrected_otherwise, made_otherwise
+from onnx_analog.coding.verified import Verified, channel_warnings, correction_warnings, input_warnings
 from onnx_analog.disk import reading
 from onnx_analog.display import counted, html_table
 from onnx_analog.errors import AnalogError, OptionError, brief, located, of_content
@@ -319,7 +319,7 @@ def _plan(*values: Any) -> Plan:
     return Plan(**dict(zip(Plan.__dataclass_fields__, values, strict=True)))
 
 
-def compensated_otherwise(plan: Plan, samples: int | None) -> Iterator[str]:
+def compensation_warnings(plan: Plan, samples: int | None) -> Iterator[str]:
     """Yield a warning if weights make up for each other's errors by other samples than where the plan was verified.
 
     Parameters
@@ -353,15 +353,16 @@ def for_model(plan: Plan, sha256: str | None, *, pruned: bool) -> Iterator[str]:
     if plan.verified is None:
         return
     if pruned:
-        yield f"the model is pruned first, and the plan was verified without that: {_NOT_FOR_IT}"
-    elif None is not plan.verified.model_sha256 != sha256 is not None:
-        yield (
-            "the plan was verified with another model, as the SHA-256 of the file tells: what was verified does not "
-            "hold for this one"
-        )
+        how = f"the plan was verified without that ({plan.verified.correction})"
+        yield f"the model is pruned first, and {how}: {_NOT_FOR_IT}"
+        return
+    theirs = plan.verified.model_sha256
+    if theirs is not None and sha256 is not None and theirs != sha256:
+        how = f"({plan.verified.correction}), as the SHA-256 of its files tells"
+        yield f"the plan was verified with another model {how}: what was verified does not hold for this one"
 
 
-def as_compensated(plan: Plan, samples: int | None, preprocessing: str) -> Plan:
+def keep_record_if_compensated_alike(plan: Plan, samples: int | None, preprocessing: str) -> Plan:
     """Return a plan, without its record unless weights make up for each other's errors as where it was verified.
 
     Parameters
@@ -374,11 +375,11 @@ def as_compensated(plan: Plan, samples: int | None, preprocessing: str) -> Plan:
     """
     if plan.verified is None:
         return plan
-    same = samples == plan.verified.compensated_by and not any(made_otherwise(plan.verified, preprocessing))
+    same = samples == plan.verified.compensated_by and not any(input_warnings(plan.verified, preprocessing))
     return plan if same else replace(plan, verified=None)
 
 
-def used_otherwise(plan: Plan, samples: int | str | None, preprocessing: str) -> Iterator[str]:
+def reading_warnings(plan: Plan, samples: int | str | None, preprocessing: str, channels: str) -> Iterator[str]:
     """Yield warnings if what a plan stores is read otherwise than where the plan was verified.
 
     Parameters
@@ -388,11 +389,14 @@ def used_otherwise(plan: Plan, samples: int | str | None, preprocessing: str) ->
         By how many samples reads are corrected; "gain" by the law of the channel, None if they are not.
     preprocessing : str
         How inputs are made, in words.
+    channels : str
+        What cells are read through, in words; empty if that is not known.
     """
     yield from changed_since(plan)
     if plan.verified is not None and plan.is_as_verified:
-        yield from corrected_otherwise(plan.verified, samples)
-        yield from made_otherwise(plan.verified, preprocessing)
+        yield from correction_warnings(plan.verified, samples)
+        yield from channel_warnings(plan.verified, channels)
+        yield from input_warnings(plan.verified, preprocessing)
 
 
 def _check_samples(count: Any, compensated: bool) -> None:

@@ -159,7 +159,7 @@ class Verified:
 # ---------------------------------------------------------------------------------------------- what is done otherwise
 
 
-def corrected_otherwise(verified: Verified, samples: int | str | None) -> Iterator[str]:
+def correction_warnings(verified: Verified, samples: int | str | None) -> Iterator[str]:
     """Yield a warning if reads are corrected otherwise than where a plan was verified.
 
     Parameters
@@ -185,7 +185,16 @@ def corrected_otherwise(verified: Verified, samples: int | str | None) -> Iterat
         yield f"{how}, and here {samples:,} correct: {not_those}. Give it {theirs:,}"
 
 
-def made_otherwise(verified: Verified, preprocessing: str) -> Iterator[str]:
+def channel_warnings(verified: Verified, channels: str) -> Iterator[str]:
+    """Yield a warning if cells are read through other channels, in words, than where a plan was verified."""
+    if channels and channels != verified.channel:
+        yield (
+            f"the plan was verified in {verified.channel}, and here cells are read through {channels}: losses are not "
+            "those that were verified"
+        )
+
+
+def input_warnings(verified: Verified, preprocessing: str) -> Iterator[str]:
     """Yield a warning if inputs are made otherwise than where a plan was verified, as words of both tell.
 
     Of inputs that are given as they are, nobody knows how they were made.

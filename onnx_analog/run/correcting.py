@@ -11,12 +11,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from onnx_analog.coding.plan import Plan, used_otherwise
+from onnx_analog.coding.plan import Plan, reading_warnings
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, ModelError
 from onnx_analog.graph.protected import ProtectedModel
-from onnx_analog.graph.stored import StoredTensor
+from onnx_analog.graph.stored import StoredTensor, channels_of
 from onnx_analog.graph.weights import all_tensors
 from onnx_analog.passes import CorrectPass
 from onnx_analog.run.correction import (
@@ -200,11 +200,12 @@ class Corrections:
         self._factors: dict[str, float] = {}
         self._corrector: LayerCorrector | None = None
         self.warnings: tuple[str, ...] = ()
+        read_through = channels_of(schemes.values())
         if isinstance(correct, str):
             factors = {tensor.key: factor_of_tensor(tensor, schemes[tensor.scheme]) for tensor in protected.tensors}
             self._factors = {key: factor for key, factor in factors.items() if factor != 1.0}
             self.cost = TensorCorrector(factors).cost
-            self.warnings = tuple(used_otherwise(protected.plan, correct, ""))
+            self.warnings = tuple(reading_warnings(protected.plan, correct, "", read_through))
         else:
             network = Network(protected)
             samples = one_call(protected.model, correct(network.inputs))
@@ -212,7 +213,7 @@ class Corrections:
             self.cost = self._corrector.cost
             plan, read = protected.plan, (schemes[each.scheme] for each in protected.tensors)
             alike = (*corrects_nothing(read), *towards_stored(plan)) if reference is None else ()
-            otherwise = used_otherwise(plan, len(samples), samples.preprocessing)
+            otherwise = reading_warnings(plan, len(samples), samples.preprocessing, read_through)
             self.warnings = (*self._corrector.warnings, *otherwise, *alike)
 
     def of(self, read: ProtectedModel) -> CorrectPass:

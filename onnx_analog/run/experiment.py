@@ -16,7 +16,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.limit import Limit
-from onnx_analog.coding.plan import Plan, as_compensated, used_otherwise
+from onnx_analog.coding.plan import Plan, keep_record_if_compensated_alike, reading_warnings
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import Stored, detached, reason_against
@@ -331,7 +331,7 @@ class Experiment:
             at_most=at_most,
             correction=correction,
             more=(
-                *(self.used_otherwise(plan) if schemes else ()),
+                *(self.reading_warnings(plan, channel=channel, modifiers=modifiers) if schemes else ()),
                 *(self.left(plan, selection=selection) if correction is not None else ()),
             ),
             limit=lowest,
@@ -441,7 +441,14 @@ class Experiment:
         used = {tensor.scheme for tensor in planes.tensors}
         return (*found, *(corrects_nothing(used, named=self._reference is not None) if towards_itself else ()))
 
-    def used_otherwise(self, plan: Plan | Scheme | None = None, *, in_parts: bool = False) -> Iterator[str]:
+    def reading_warnings(
+        self,
+        plan: Plan | Scheme | None = None,
+        *,
+        channel: str | Channel | None = None,
+        modifiers: Modifiers = NONE,
+        in_parts: bool = False,
+    ) -> Iterator[str]:
         """Yield warnings if reads of a plan, or of the protected model, are made otherwise than where it was verified.
 
         Parts of a memory are corrected towards what was written, whatever the original is.
@@ -450,7 +457,8 @@ class Experiment:
             return
         of = Plan.of(plan) if plan is not None or self._protected is None else self._protected.plan
         samples = None if self.correcting is None else self.correcting.count
-        yield from used_otherwise(of, samples, self.data.preprocessing)
+        channels = channels_of(self._schemes(plan, channel, modifiers).values())
+        yield from reading_warnings(of, samples, self.data.preprocessing, channels)
         if plan is None and self._reference is None and isinstance(samples, int) and not in_parts:
             yield from towards_stored(of)
 
@@ -719,16 +727,18 @@ class Experiment:
         if planes.schemes == plan.schemes:
             coded = _within(model, planes)
             put(model, coded)
-            note_verified(model, carried(self._as_compensated(plan), coded))
+            note_verified(model, carried(self._keep_record_if_compensated_alike(plan), coded))
         else:  # those of another plan, which is read in another way
-            step = ProtectPass(plan=self._as_compensated(plan), selection=selection, moments=self.moments(selection))
+            step = ProtectPass(
+                plan=self._keep_record_if_compensated_alike(plan), selection=selection, moments=self.moments(selection)
+            )
             model = pipeline.run([step], model)
         return just_protected(pipeline.run([ManifestPass()], model))
 
-    def _as_compensated(self, plan: Plan) -> Plan:
+    def _keep_record_if_compensated_alike(self, plan: Plan) -> Plan:
         """Return a plan, without how it was verified if weights are compensated otherwise here."""
         preprocessing = self._compensate.preprocessing if isinstance(self._compensate, Dataset) else ""
-        return as_compensated(plan, self.compensating_samples, preprocessing)
+        return keep_record_if_compensated_alike(plan, self.compensating_samples, preprocessing)
 
     def _protected_as(self, planes: Planes) -> ProtectedModel:
         model = self._model.clone()

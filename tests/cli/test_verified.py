@@ -16,6 +16,7 @@ import onnx_analog as oa
 from onnx_analog.errors import ModelError
 from onnx_analog.graph import files
 from onnx_analog.graph.stored import VERIFIED_KEY
+from onnx_analog.run import correcting
 from tests.cli.test_app import cli, done, shelf  # noqa: F401 - fixtures
 from tests.cli.test_compensate import SCHEME, samples  # noqa: F401 - a fixture
 from tests.coding.test_verified import record
@@ -139,7 +140,7 @@ def test_a_correction_without_the_original_is_a_warning(cli, plan, caplog, shelf
         ("--side-bits-per-cell 3 --compensate calib.npz", CHANGED),
         (
             "--sparsity 0.5 --compensate calib.npz",
-            "the model is pruned first, and the plan was verified without that: ",
+            "the model is pruned first, and the plan was verified without that (corrected by 20 samples): ",
         ),
         ("--compensate calib.npz --compensate-samples 30", "the plan was verified with compensation by 40 samples"),
         ("", "compensate is left out, but the plan is for compensated weights: "),
@@ -158,7 +159,7 @@ def test_another_model_is_a_warning(cli, plan, caplog, shelf, tmp_path):  # noqa
     other = onnx.load(shelf / "model.onnx")
     other.doc_string = "another file"
     onnx.save(other, tmp_path / "other.onnx")
-    said = "the plan was verified with another model, as the SHA-256 of the file tells: "
+    said = "the plan was verified with another model (corrected by 20 samples), as the SHA-256 of its files tells: "
     for line in (
         "protect {} --plan tuned.json --compensate calib.npz -o {}2.onnx",
         f"check {{}} --plan tuned.json --data test.npz --max-drop 99 {ALL}",
@@ -170,6 +171,52 @@ def test_another_model_is_a_warning(cli, plan, caplog, shelf, tmp_path):  # noqa
             assert count(caplog, said) == warned, line
     assert oa.load(tmp_path / "model.onnx2.onnx").plan.verified is not None
     assert oa.load(tmp_path / "other.onnx2.onnx").plan.verified is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "check other.onnx --plan tuned.json --max-drop 99",
+        "check model.onnx --sparsity 0.5 --plan tuned.json --max-drop 99",
+        "check model.onnx --channel rram-milo --plan tuned.json --max-drop 99",
+        "sensitivity other.onnx --plan tuned.json",
+        "sweep other.onnx model.onnx --plan tuned.json --trials 1 --out c",
+    ],
+)
+def test_a_plan_whose_record_does_not_hold_still_tells_the_number_of_samples(
+    cli,  # noqa: F811
+    plan,
+    shelf,  # noqa: F811
+    monkeypatch,
+    tmp_path,
+    line,
+):
+    other = onnx.load(shelf / "model.onnx")
+    other.doc_string = "another file"
+    onnx.save(other, tmp_path / "other.onnx")
+    used = []
+    one_call = correcting.one_call
+    monkeypatch.setattr(correcting, "one_call", lambda *given: used.append(one_call(*given)) or used[-1])
+    done(cli(f"{line} --data test.npz {ALL}"))
+    assert {len(each) for each in used} == {20}
+
+
+@pytest.mark.parametrize("how", ["--channel rram-milo", "--channel pcm --read-bits 4"])
+def test_another_channel_is_a_warning(cli, plan, caplog, how):  # noqa: F811
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx"))
+    said = "the plan was verified in pcm, and here cells are read through "
+    for line in (
+        "evaluate a.onnx --data test.npz --trials 1 --correct calib.npz --reference model.onnx",
+        "evaluate a.onnx --data test.npz --trials 1",
+        "check a.onnx --data test.npz --max-drop 99 --correct calib.npz --reference model.onnx",
+        "sensitivity a.onnx --data test.npz --correct calib.npz",
+        "readback a.onnx --correct calib.npz -o b.onnx",
+        "readback a.onnx --correct gain -o c.onnx",
+        "readback a.onnx -o d.onnx",
+    ):
+        caplog.clear()
+        done(cli(f"{line} {how}"))
+        assert count(caplog, said) == 1, line
 
 
 def test_images_that_are_made_otherwise_are_a_warning(cli, shelf, samples, caplog, tmp_path):  # noqa: F811

@@ -13,7 +13,7 @@ from hypothesis import given
 
 from onnx_analog import channels
 from onnx_analog.channels import Channel, GaussianNoise
-from onnx_analog.coding.plan import LONGEST_KEY, MOST_PATTERNS, Plan, compensated_otherwise
+from onnx_analog.coding.plan import LONGEST_KEY, MOST_PATTERNS, Plan, compensation_warnings
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.stored_channels import channel_digest
 from onnx_analog.errors import ChannelError, OptionError
@@ -70,10 +70,10 @@ def test_a_plan_keeps_by_how_many_samples_it_was_compensated():
 )
 def test_other_samples_than_those_of_the_verification_are_a_warning(by, samples, said):
     plan = Plan(default=ONE, compensated=True, compensated_by=by)
-    found = list(compensated_otherwise(plan, samples))
+    found = list(compensation_warnings(plan, samples))
     assert len(found) == bool(said)
     assert all(said in text for text in found)
-    assert not list(compensated_otherwise(Plan(default=ONE), samples))
+    assert not list(compensation_warnings(Plan(default=ONE), samples))
 
 
 @given(plans())

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 
 from onnx_analog.coding import plan as plans_module
-from onnx_analog.coding.plan import Plan, as_compensated, changed_since, for_model, used_otherwise
+from onnx_analog.coding.plan import Plan, changed_since, for_model, keep_record_if_compensated_alike, reading_warnings
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.verified import Verified, corrected_otherwise, made_otherwise
+from onnx_analog.coding.verified import Verified, correction_warnings, input_warnings
 from onnx_analog.errors import OptionError
 from tests.coding.test_plan import plans
 from tests.models import QUIET
@@ -171,7 +171,7 @@ def test_a_record_does_not_hold_for_a_plan_that_was_changed(changed):
     said = (
         "the plan was changed after it was verified (corrected by 100 samples): what was verified does not hold for it"
     )
-    assert list(changed_since(plan)) == list(used_otherwise(plan, None, "")) == [said]
+    assert list(changed_since(plan)) == list(reading_warnings(plan, None, "", "")) == [said]
 
 
 def test_the_order_of_patterns_decides():
@@ -196,18 +196,20 @@ def test_a_record_is_of_a_model():
     assert not list(for_model(verified(Plan(default=ONE)), "c" * 64, pruned=False))
     assert not list(for_model(Plan(default=ONE), "c" * 64, pruned=True))
     (text,) = for_model(plan, "c" * 64, pruned=False)
-    assert text.startswith("the plan was verified with another model")
+    assert text.startswith("the plan was verified with another model (corrected by 100 samples), as ")
     (text,) = for_model(plan, "b" * 64, pruned=True)
-    assert text.startswith("the model is pruned first")
+    assert text.startswith(
+        "the model is pruned first, and the plan was verified without that (corrected by 100 samples): "
+    )
 
 
 def test_a_record_is_kept_only_by_what_is_compensated_alike():
     plan = verified(Plan(default=ONE))
-    assert as_compensated(plan, 100, FACTS["preprocessing"]).verified is plan.verified
+    assert keep_record_if_compensated_alike(plan, 100, FACTS["preprocessing"]).verified is plan.verified
     for other in ((99, FACTS["preprocessing"]), (None, ""), (100, f"{IMAGES}not normalised (no mean and std)")):
-        assert as_compensated(plan, *other).verified is None
+        assert keep_record_if_compensated_alike(plan, *other).verified is None
     alone = replace(plan, compensated=False, compensated_by=None, verified=record(compensated_by=None))
-    assert as_compensated(alone, None, "").verified is not None
+    assert keep_record_if_compensated_alike(alone, None, "").verified is not None
 
 
 # --------------------------------------------------------------------------------------------- what is done otherwise
@@ -230,7 +232,7 @@ def test_a_record_is_kept_only_by_what_is_compensated_alike():
     ],
 )
 def test_another_correction_is_a_warning(theirs, ours, said):
-    found = list(corrected_otherwise(record(corrected_by=theirs), ours))
+    found = list(correction_warnings(record(corrected_by=theirs), ours))
     assert len(found) == (said is not None)
     for text in found:
         with pytest.raises(OptionError, match=f"^{said}"):
@@ -251,18 +253,27 @@ def test_another_correction_is_a_warning(theirs, ours, said):
     ],
 )
 def test_other_inputs_are_a_warning(there, here, same):
-    found = list(made_otherwise(record(preprocessing=IMAGES + there), IMAGES + here))
+    found = list(input_warnings(record(preprocessing=IMAGES + there), IMAGES + here))
     assert len(found) == (not same)
     assert all(there in text and here in text and "give the same mean, std" in text for text in found)
 
 
+def test_another_channel_is_a_warning():
+    plan = verified(Plan(default=ONE), channel=str(QUIET))
+    how = (100, FACTS["preprocessing"])
+    assert not list(reading_warnings(plan, *how, str(QUIET)))
+    assert not list(reading_warnings(plan, *how, ""))  # nobody knows
+    (text,) = reading_warnings(plan, *how, "rram-milo")
+    assert text.startswith(f"the plan was verified in {QUIET}, and here cells are read through rram-milo: losses are")
+
+
 @pytest.mark.parametrize("unknown", ["", "'x' as given (float32)"])
 def test_of_inputs_that_are_given_as_they_are_nothing_is_said(unknown):
-    assert not list(made_otherwise(record(), unknown))
-    assert not list(made_otherwise(record(preprocessing=unknown), FACTS["preprocessing"]))
+    assert not list(input_warnings(record(), unknown))
+    assert not list(input_warnings(record(preprocessing=unknown), FACTS["preprocessing"]))
 
 
 def test_a_plan_without_a_record_is_used_as_before():
     plan = replace(Plan(default=ONE), compensated=True, compensated_by=100)
-    assert not [*changed_since(plan), *used_otherwise(plan, None, ""), *for_model(plan, "c" * 64, pruned=True)]
-    assert as_compensated(plan, 7, "") is plan
+    assert not [*changed_since(plan), *reading_warnings(plan, None, "", ""), *for_model(plan, "c" * 64, pruned=True)]
+    assert keep_record_if_compensated_alike(plan, 7, "") is plan
