@@ -56,7 +56,7 @@ def verified_schema() -> dict[str, Any]:
     return {
         "type": "object",
         "required": [name for name, (*_, default) in declared.items() if default is MISSING],
-        "additionalProperties": False,
+        "additionalProperties": True,  # of a later version
         "properties": {name: _entry(name, *each[:2]) for name, each in declared.items()},
     }
 

@@ -226,10 +226,8 @@ def keep_valid_record(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
     """
     if plan.verified is None:
         return plan
-    paths = [model for model in models if isinstance(model, str | os.PathLike) and Path(model).is_file()]
-    digests: list[str | None] = [files.file_digest(path) for path in paths]
     texts = dict.fromkeys(changed_since(plan))
-    for digest in digests or [None]:
+    for digest in map(model_digest, models):
         texts |= dict.fromkeys(for_model(plan, digest, pruned=bool(pruned)))
     for text in texts:
         logger.warning(text)
@@ -392,6 +390,12 @@ def correcting(
 
     agreed = _agreed((plan.verified.corrected_by for plan in plans if plan.verified is not None), CORRECTING)
     return _samples("correct", correct, correct_samples, agreed, preprocessing)
+
+
+def model_digest(model: Any) -> str | None:
+    """Return the SHA-256 of the files of a model, if it is given as one; see `onnx_analog.graph.files.model_digest`."""
+    of_file = isinstance(model, str | os.PathLike) and Path(model).is_file()  # a pipe has been read, and is empty now
+    return files.model_digest(model) if of_file else None
 
 
 def note_origin(model: ir.Model, source: ModelLike, command: str | None = None) -> None:

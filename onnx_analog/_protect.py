@@ -27,7 +27,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
 from onnx_analog.coding.plan import keep_record_if_compensated_alike
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
-from onnx_analog.coding.verified import input_warnings
+from onnx_analog.coding.verified import UNKNOWN, input_warnings
 from onnx_analog.display import Progress, progress_of, silent
 from onnx_analog.graph import files
 from onnx_analog.graph.protected import ProtectedModel, just_protected
@@ -116,7 +116,7 @@ def protect(
     _question_cells(settings)
     if compensate is None:
         warn_of_compensation([stored], None)
-        stored = keep_record_if_compensated_alike(stored, None, "")
+        stored = keep_record_if_compensated_alike(stored, None, UNKNOWN)
     samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess, stored)
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
@@ -139,9 +139,9 @@ def _compensated(step: ProtectPass, model: ir.Model, samples: Callable[[Any], An
     check_compensable("compensate is given", step.plan.schemes)
     data = samples(Network(model).inputs)
     warn_of_compensation([step.plan], len(data))
-    for text in [] if step.plan.verified is None else input_warnings(step.plan.verified, data.preprocessing):
+    for text in [] if step.plan.verified is None else input_warnings(step.plan.verified, data.made):
         logger.warning(text)
-    step = replace(step, plan=keep_record_if_compensated_alike(step.plan, len(data), data.preprocessing))
+    step = replace(step, plan=keep_record_if_compensated_alike(step.plan, len(data), data.made))
     moments, left = input_moments(model, data, selection=step.selection, running={}, progress=progress)
     warn_of_left(left)
     return replace(step, moments=moments)

@@ -22,6 +22,7 @@ from onnx_analog._inputs import (
 from onnx_analog.arguments import DEFAULTS, MOST_READBACKS, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.plan import reading_warnings
+from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.reads import Reads, reads_of
@@ -160,7 +161,7 @@ def _reader(
     """Return the corrections of the reads of a model, or None."""
     if correct is None:
         read_through = channels_of(read_with(protected.schemes, channel, modifiers).values())
-        for text in reading_warnings(protected.plan, None, "", read_through):
+        for text in reading_warnings(protected.plan, None, UNKNOWN, read_through):
             logger.warning(text)
         return None
     from onnx_analog.run.correcting import Corrections

@@ -22,6 +22,7 @@ from onnx_analog._inputs import (
     dataset_of,
     load_model,
     metric_of,
+    model_digest,
     note_origin,
     plan_of,
     preprocessing_of,
@@ -36,7 +37,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import progress_of, silent
 from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph import files
-from onnx_analog.graph.stored import SOURCE_KEY, is_protected
+from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.heard import with_warnings
 from onnx_analog.results import Paths
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RANKS = {False: 0, None: 1, True: 2}  # of what is known of a goal
-_RECORDED = ("decoding", "confidence", "preprocessing", "seed", "model_sha256", "data_sha256")  # in the plan
+_RECORDED = ("decoding", "confidence", "seed", "model_sha256", "data_sha256")  # in the plan
 OF_MEASUREMENTS = ("decoding", "correction", "seed", "output", "class_axis", "batch")
 
 
@@ -219,7 +220,7 @@ def tune(
         for text in measures.warnings:
             logger.warning(text)
         known = {
-            "preprocessing": samples_of.preprocessing, "model_sha256": plain.metadata_props.get(SOURCE_KEY),
+            "inputs": samples_of.made, "model_sha256": model_digest(model),
             "data_sha256": files.file_digest(data) if isinstance(data, str | os.PathLike) else None,
         }  # fmt: skip
         return _tuned(measures, goal, str(resolved), {**given, **known})
@@ -250,7 +251,7 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
         best = rival
     metric_name = measures.chosen.metric.name
     analog = search.among(Goal(budget=best.cells), digital=False) if best.digital else None
-    facts = {"channel": channel, **{name: given[name] for name in _RECORDED}}
+    facts = {"channel": channel, **{name: given[name] for name in _RECORDED}, **given["inputs"]._asdict()}
     best = recorded(best, measures, goal, facts)
     rival, analog = (each and recorded(each, measures, goal, facts) for each in (rival, analog))
     return Tuned(
@@ -273,7 +274,7 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
         confidence_of_look=search.confidence_of_look,
         protecting=measures.protecting(best.plan),
         seed=given["seed"],
-        preprocessing=given["preprocessing"],
+        preprocessing=given["inputs"].preprocessing,
         seen_before=measures.seen_before,
     )
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.verified import Verified, channel_warnings, correction_warnings, input_warnings
+from onnx_analog.coding.verified import Inputs, Verified, channel_warnings, correction_warnings, input_warnings
 from onnx_analog.disk import reading
 from onnx_analog.display import counted, html_table
 from onnx_analog.errors import AnalogError, OptionError, brief, located, of_content
@@ -219,8 +219,9 @@ class Plan:
     def stored_sha256(self) -> str:
         """Return the SHA-256 of the scheme of each tensor, as hex: that of equal plans is the same.
 
-        Names and order of schemes, and the order of tensors, do not matter; nor do settings at their defaults, so that
-        a later version, which has more of them, finds the same.
+        Names and order of schemes, and the order of tensors, do not matter; nor do settings of schemes and channels at
+        their defaults, nor where the numbers of a channel come from: a later version, which has more settings and says
+        that in other words, finds the same.
         """
         names: dict[Scheme | None, str | None] = {scheme: _sha256(_told(scheme)) for scheme in self.schemes} | {
             None: None
@@ -362,7 +363,7 @@ def for_model(plan: Plan, sha256: str | None, *, pruned: bool) -> Iterator[str]:
         yield f"the plan was verified with another model {how}: what was verified does not hold for this one"
 
 
-def keep_record_if_compensated_alike(plan: Plan, samples: int | None, preprocessing: str) -> Plan:
+def keep_record_if_compensated_alike(plan: Plan, samples: int | None, inputs: Inputs) -> Plan:
     """Return a plan, without its record unless weights make up for each other's errors as where it was verified.
 
     Parameters
@@ -370,16 +371,16 @@ def keep_record_if_compensated_alike(plan: Plan, samples: int | None, preprocess
     plan : Plan
     samples : int or None
         By how many; None if they do not.
-    preprocessing : str
-        How their inputs are made, in words.
+    inputs : Inputs
+        How they are made.
     """
     if plan.verified is None:
         return plan
-    same = samples == plan.verified.compensated_by and not any(input_warnings(plan.verified, preprocessing))
+    same = samples == plan.verified.compensated_by and not any(input_warnings(plan.verified, inputs))
     return plan if same else replace(plan, verified=None)
 
 
-def reading_warnings(plan: Plan, samples: int | str | None, preprocessing: str, channels: str) -> Iterator[str]:
+def reading_warnings(plan: Plan, samples: int | str | None, inputs: Inputs, channels: str) -> Iterator[str]:
     """Yield warnings if what a plan stores is read otherwise than where the plan was verified.
 
     Parameters
@@ -387,8 +388,8 @@ def reading_warnings(plan: Plan, samples: int | str | None, preprocessing: str, 
     plan : Plan
     samples : int, "gain" or None
         By how many samples reads are corrected; "gain" by the law of the channel, None if they are not.
-    preprocessing : str
-        How inputs are made, in words.
+    inputs : Inputs
+        How they are made.
     channels : str
         What cells are read through, in words; empty if that is not known.
     """
@@ -396,7 +397,7 @@ def reading_warnings(plan: Plan, samples: int | str | None, preprocessing: str, 
     if plan.verified is not None and plan.is_as_verified:
         yield from correction_warnings(plan.verified, samples)
         yield from channel_warnings(plan.verified, channels)
-        yield from input_warnings(plan.verified, preprocessing)
+        yield from input_warnings(plan.verified, inputs)
 
 
 def _check_samples(count: Any, compensated: bool) -> None:
@@ -460,8 +461,27 @@ def _verified(body: Any) -> Verified:
 
 def _told(scheme: Scheme) -> dict[str, Any]:
     """Return the settings of a scheme that are not at their defaults, ready for JSON."""
-    default = Scheme().to_dict()
-    return {name: value for name, value in scheme.to_dict().items() if name == "channel" or value != default[name]}
+    from onnx_analog.channels import Channel
+
+    default, told = Scheme().to_dict(), {}
+    for name, value in scheme.to_dict().items():
+        if name == "channel" or value != default[name]:
+            held = getattr(scheme, name, None)
+            told[name] = _told_fields(held, value) if isinstance(held, Channel) else value
+    return told
+
+
+def _told_fields(held: Any, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a channel, or of a part of one, that are not at their defaults, and no prose of a source."""
+    from onnx_analog.channels import Source
+
+    told = {"family": body["family"]} if "family" in body else {}
+    for each in fields(held):
+        value = getattr(held, each.name)
+        default = each.default if each.default_factory is MISSING else each.default_factory()
+        if each.name in body and not isinstance(value, Source) and (default is MISSING or value != default):
+            told[each.name] = _told_fields(value, body[each.name]) if is_dataclass(value) else body[each.name]
+    return told
 
 
 def _sha256(body: Any) -> str:

@@ -6,25 +6,55 @@ A record is of one plan: `plan_sha256` tells whether its schemes are still those
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from onnx_analog.display import counted, percent_as_given
 from onnx_analog.errors import OptionError, brief
-from onnx_analog.settings import check_names, check_settings, named, setting, settings_of
+from onnx_analog.settings import check_settings, named, setting, settings_of
 
 _DIGESTS = ("plan_sha256", "model_sha256", "data_sha256")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GOALS = ("max_points_lost", "min_sqnr_db", "budget_cells_per_weight")
-_UNITS = {"points_lost": "{:.2f} points lost", "sqnr_db": "an SQNR of {:.1f} dB"}  # of what was found
+_UNITS = {"points_lost": "{:.2f} points lost", "sqnr_db": "an SQNR of {:.2f} dB"}  # of what was found
 _INTERVALS = tuple(f"{name}_ci95" for name in _UNITS)
 _PARTS = 4  # that the samples are split into
 _MOST = 2**53  # which numbers of JSON hold in all languages
-_REMEMBERED = re.compile(r", as the model remembers|; the model remembers [^;]*")  # said of the same numbers
-_NUMBERS = re.compile(r"(?<=mean |.std )[^ ,;]+(,[^ ,;]+)+")  # one for each channel
-_GIVEN = " as given ("  # of inputs that were prepared elsewhere
+_NORMALISATION = ("mean", "std", "scale")
+
+logger = logging.getLogger(__name__)
+
+
+class Inputs(NamedTuple):
+    """How inputs were made from samples; of inputs that are given as they are, only the words are known."""
+
+    preprocessing: str = ""  # in words
+    mean: tuple[float, ...] | None = None  # of images, after the division by the scale
+    std: tuple[float, ...] | None = None
+    scale: float | None = None
+    preprocess: str | None = None  # the function that made them in place of all this
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known how they were made."""
+        return self.preprocess is not None or self.mean is not None
+
+    def alike(self, other: Inputs) -> bool:
+        """Return whether others are made in the same way; one number stands for all channels."""
+        mine, theirs = ((each.preprocess, each.scale, _single(each.mean), _single(each.std)) for each in (self, other))
+        return mine == theirs
+
+
+UNKNOWN = Inputs()
+
+
+def _single(numbers: tuple[float, ...] | None) -> set[float] | tuple[float, ...] | None:
+    """Return numbers as a set of one where all are the same."""
+    alike = set(numbers or ())
+    return alike if len(alike) == 1 else numbers
 
 
 @named
@@ -39,7 +69,7 @@ class Verified:
     """
 
     plan_sha256: str = setting(help="SHA-256 of the scheme of each tensor that was verified.")
-    model_sha256: str | None = setting(None, help="SHA-256 of the model's file.")
+    model_sha256: str | None = setting(None, help="SHA-256 of the model's file, or of all of its files.")
     data_sha256: str | None = setting(None, help="SHA-256 of the file of the samples.")
     channel: str = setting(help="The memory, in words.")
     decoding: str = setting(help="The most that decoding was allowed to take.")
@@ -66,6 +96,12 @@ class Verified:
         None, least=1, most=_MOST, help="Samples that corrected each read, towards the original."
     )
     preprocessing: str = setting(help="How the inputs were made, in words.")
+    mean: tuple[float, ...] | None = setting(
+        None, help="What was taken from images, after the division by the scale: one number, or one for each channel."
+    )
+    std: tuple[float, ...] | None = setting(None, above=0, help="What images were divided by then.")
+    scale: float | None = setting(None, above=0, help="What images were divided by first.")
+    preprocess: str | None = setting(None, help="Name of the function that made the inputs in place of that.")
     samples: int = setting(least=1, most=_MOST, help="Samples of the data.")
     parts: tuple[int, ...] = setting(
         least=0, most=_MOST, help="Samples that calibrated, that corrected, that were searched with, and that verified."
@@ -81,6 +117,11 @@ class Verified:
             digest = getattr(self, name)
             if digest is not None and not _SHA256.fullmatch(digest):
                 raise OptionError(f"{name} is {brief(digest)}; it must be a SHA-256, as 64 hexadecimal digits")
+        numbers = [name for name in _NORMALISATION if getattr(self, name) is not None]
+        if len(numbers) not in (0, len(_NORMALISATION)):
+            raise OptionError(f"{numbers[0]} is given; {', '.join(_NORMALISATION)} must be given together")
+        if numbers and self.preprocess is not None:
+            raise OptionError("mean and preprocess are given; it must be one of them")
         given = [name for name in _GOALS if getattr(self, name) is not None]
         if len(given) != 1:
             raise OptionError(f"{len(given)} of {', '.join(_GOALS)} are given; it must be one")
@@ -92,6 +133,11 @@ class Verified:
                 raise OptionError(f"{name} is {brief(list(ends))}; it must be two numbers, the lower one first")
         if len(self.parts) != _PARTS or sum(self.parts) != self.samples:
             raise OptionError(f"parts is {brief(list(self.parts))}; it must be {_PARTS} numbers that add up to samples")
+
+    @property
+    def inputs(self) -> Inputs:
+        """How the inputs were made."""
+        return Inputs(**{name: getattr(self, name) for name in Inputs._fields})
 
     @property
     def verifying(self) -> int:
@@ -137,7 +183,7 @@ class Verified:
 
     @staticmethod
     def from_dict(body: Any) -> Verified:
-        """Return the record that `to_dict` describes.
+        """Return the record that `to_dict` describes. Entries of a later version are ignored; a warning names them.
 
         Raises
         ------
@@ -147,13 +193,18 @@ class Verified:
         if not isinstance(body, Mapping):
             raise OptionError(f"it is {json.dumps(body)[:40]}; it must be an object")
         declared = settings_of(Verified)
-        check_names("it has no entry", body, declared)
+        unknown = [brief(name) for name in body if name not in declared]
+        if unknown:
+            logger.warning(
+                "the record of how the plan was verified has entries that this version does not know, and ignores: %s",
+                ", ".join(unknown),
+            )
         missing = next(
             (name for name, (*_, default) in declared.items() if default is MISSING and name not in body), None
         )
         if missing is not None:
             raise OptionError(f"{missing} is missing")
-        return Verified(**body)
+        return Verified(**{name: value for name, value in body.items() if name in declared})
 
 
 # ---------------------------------------------------------------------------------------------- what is done otherwise
@@ -194,22 +245,11 @@ def channel_warnings(verified: Verified, channels: str) -> Iterator[str]:
         )
 
 
-def input_warnings(verified: Verified, preprocessing: str) -> Iterator[str]:
-    """Yield a warning if inputs are made otherwise than where a plan was verified, as words of both tell.
-
-    Of inputs that are given as they are, nobody knows how they were made.
-    """
-    there, here = (_REMEMBERED.sub("", text) for text in (verified.preprocessing, preprocessing))
-    same = _NUMBERS.sub(_single, there) == _NUMBERS.sub(_single, here)
-    if same or not there or not here or _GIVEN in there or _GIVEN in here:
-        return
-    yield (
-        f"inputs are made otherwise than where the plan was verified, there {there}, and here {here}: give the same "
-        "mean, std and preprocess"
-    )
-
-
-def _single(numbers: re.Match[str]) -> str:
-    """Return one number where it is that of all channels."""
-    different = set(numbers[0].split(","))
-    return numbers[0] if len(different) > 1 else different.pop()
+def input_warnings(verified: Verified, inputs: Inputs) -> Iterator[str]:
+    """Yield a warning if inputs are made otherwise than where a plan was verified, as far as both are known."""
+    there = verified.inputs
+    if there.known and inputs.known and not there.alike(inputs):
+        yield (
+            f"inputs are made otherwise than where the plan was verified, there {there.preprocessing}, and here "
+            f"{inputs.preprocessing}: give the same mean, std and preprocess"
+        )

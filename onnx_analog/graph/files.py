@@ -268,6 +268,18 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def model_digest(path: str | os.PathLike[str]) -> str | None:
+    """Return the SHA-256 of a model's file or, if its tensors are in others, of the digests of all; None if one lacks.
+
+    The model's file names the others, so that their digests are enough, in the order of their names.
+    """
+    own, *others = files_of(path)
+    if not all(other.is_file() for other in others):  # whoever loads it says so
+        return None
+    digests = [file_digest(file) for file in (own, *sorted(others))]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
 def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a model's file, and the files that it names for its tensors, whether they are there or not."""
     yield Path(path)

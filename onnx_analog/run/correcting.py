@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.coding.plan import Plan, reading_warnings
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, ModelError
 from onnx_analog.graph.protected import ProtectedModel
@@ -205,7 +206,7 @@ class Corrections:
             factors = {tensor.key: factor_of_tensor(tensor, schemes[tensor.scheme]) for tensor in protected.tensors}
             self._factors = {key: factor for key, factor in factors.items() if factor != 1.0}
             self.cost = TensorCorrector(factors).cost
-            self.warnings = tuple(reading_warnings(protected.plan, correct, "", read_through))
+            self.warnings = tuple(reading_warnings(protected.plan, correct, UNKNOWN, read_through))
         else:
             network = Network(protected)
             samples = one_call(protected.model, correct(network.inputs))
@@ -213,7 +214,7 @@ class Corrections:
             self.cost = self._corrector.cost
             plan, read = protected.plan, (schemes[each.scheme] for each in protected.tensors)
             alike = (*corrects_nothing(read), *towards_stored(plan)) if reference is None else ()
-            otherwise = reading_warnings(plan, len(samples), samples.preprocessing, read_through)
+            otherwise = reading_warnings(plan, len(samples), samples.made, read_through)
             self.warnings = (*self._corrector.warnings, *otherwise, *alike)
 
     def of(self, read: ProtectedModel) -> CorrectPass:

@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.coding.verified import UNKNOWN, Inputs
 from onnx_analog.disk.reading import size_of
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, FunctionError, OptionError, brief, one_line
@@ -27,6 +28,7 @@ LARGEST = 2**32  # bytes that arrays may take, unless the file itself is larger
 _EMPTY = 2**20  # samples of no values, which take no room and yet a call each
 _PIECE = 2**22  # bytes that are unpacked at a time
 _CHANNELS = {1, 3}  # of images
+_SCALE = 255  # of images in bytes
 _BRIGHT = 0.5  # that a picture on the scale of 0 to 1 exceeds somewhere
 
 
@@ -62,8 +64,8 @@ class Dataset:
     labels : array of shape (n, ...), or None
     one_by_one : bool
         The model's inputs have no axis for samples: each sample is a call of its own, without its first axis.
-    preprocessing : str
-        How the inputs were made, in words; empty where they were given as they are.
+    made : Inputs
+        How the inputs were made; nothing where they were given as they are.
     raw : tuple of str
         Inputs that look like images from 0 to 1, or to 255, which nothing has normalised.
     from_bytes : tuple of str
@@ -78,7 +80,7 @@ class Dataset:
     inputs: Mapping[str, Array]
     labels: Array | None
     one_by_one: bool = False
-    preprocessing: str = ""
+    made: Inputs = UNKNOWN
     raw: tuple[str, ...] = ()
     from_bytes: tuple[str, ...] = ()
 
@@ -102,6 +104,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    @property
+    def preprocessing(self) -> str:
+        """How the inputs were made, in words; empty where they were given as they are."""
+        return self.made.preprocessing
 
     def head(self, count: int) -> Dataset:
         """Return the first `count` samples."""
@@ -201,6 +208,14 @@ class Preprocessing:
             whose = ", as the model remembers" if other is None else f"; the model remembers {other}"
         return f"{field.name!r} from uint8 images, divided by 255, normalised with {used}{whose}"
 
+    def made(self, given: Mapping[Input, Array]) -> Inputs:
+        """Return what `apply` does with the arrays of all inputs."""
+        words = "; ".join(self.description(array, field) for field, array in given.items())
+        if self.function is not None:
+            return Inputs(words, preprocess=self.function)
+        used = {self.normalisation(field) for field, array in given.items() if self.normalises(array, field)}
+        return Inputs(words, *used.pop(), scale=_SCALE) if len(used) == 1 else Inputs(words)
+
     def apply(self, array: Array, field: Input) -> Array:
         """Return what `field` takes.
 
@@ -236,7 +251,7 @@ def _normalised(images: Array, normalisation: Normalisation) -> NDArray[np.float
         if len(values) not in (1, images.shape[-1]):
             count = counted(images.shape[-1], "channel")
             raise OptionError(f"{name} has {len(values)} values, and the images have {count}")
-    scaled: NDArray[np.float32] = images.astype(np.float32) / np.float32(255)
+    scaled: NDArray[np.float32] = images.astype(np.float32) / np.float32(_SCALE)
     scaled -= np.array(normalisation.mean, np.float32)
     scaled /= np.array(normalisation.std, np.float32)
     return scaled
@@ -343,7 +358,7 @@ def _dataset(
         prepared,
         labels,
         one_by_one=_one_by_one(prepared, inputs),
-        preprocessing="; ".join(preprocessing.description(array, field) for field, array in given.items()),
+        made=preprocessing.made(given),
         raw=tuple(field.name for field, array in given.items() if _is_raw(array, field, preprocessing)),
         from_bytes=tuple(field.name for field, array in given.items() if preprocessing.normalises(array, field)),
     )

@@ -18,6 +18,7 @@ from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan, keep_record_if_compensated_alike, reading_warnings
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import Stored, detached, reason_against
 from onnx_analog.graph.correction import Cost
@@ -458,7 +459,7 @@ class Experiment:
         of = Plan.of(plan) if plan is not None or self._protected is None else self._protected.plan
         samples = None if self.correcting is None else self.correcting.count
         channels = channels_of(self._schemes(plan, channel, modifiers).values())
-        yield from reading_warnings(of, samples, self.data.preprocessing, channels)
+        yield from reading_warnings(of, samples, self.data.made, channels)
         if plan is None and self._reference is None and isinstance(samples, int) and not in_parts:
             yield from towards_stored(of)
 
@@ -737,8 +738,8 @@ class Experiment:
 
     def _keep_record_if_compensated_alike(self, plan: Plan) -> Plan:
         """Return a plan, without how it was verified if weights are compensated otherwise here."""
-        preprocessing = self._compensate.preprocessing if isinstance(self._compensate, Dataset) else ""
-        return keep_record_if_compensated_alike(plan, self.compensating_samples, preprocessing)
+        inputs = self._compensate.made if isinstance(self._compensate, Dataset) else UNKNOWN
+        return keep_record_if_compensated_alike(plan, self.compensating_samples, inputs)
 
     def _protected_as(self, planes: Planes) -> ProtectedModel:
         model = self._model.clone()

@@ -71,7 +71,7 @@ def teacher_logits(model: Path, images: Images, *, flips: bool, cache: Path | No
     images, they are computed anew.
     """
     pixels = hashlib.sha256(np.ascontiguousarray(images.x.numpy()).data).hexdigest()
-    origin = f"{files.file_digest(model)} {pixels} {images.normalisation} flips {flips}"
+    origin = f"{files.model_digest(model)} {pixels} {images.normalisation} flips {flips}"
     if cache is not None and cache.exists():
         with np.load(cache) as stored:
             if stored["of"] == origin:

@@ -38,6 +38,15 @@ class Goal:
             raise OptionError(f"{first} and {second} exclude each other: give one of them")
 
     @property
+    def max_points_lost(self) -> float | None:
+        """The largest drop in percentage points, as it was given: without what the division by 100 rounded.
+
+        >>> Goal(max_drop=7 / 100).max_points_lost, 100 * (7 / 100)
+        (7.0, 7.000000000000001)
+        """
+        return None if self.max_drop is None else float(f"{100 * self.max_drop:.15g}")
+
+    @property
     def limit(self) -> float | None:
         """The largest loss, in the unit of `Drop`; None within a budget."""
         return self.max_drop if self.min_sqnr_db is None else noise_of(self.min_sqnr_db)

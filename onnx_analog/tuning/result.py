@@ -264,14 +264,13 @@ class Tuned(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it, ready for JSON; docs/tune.md lists the fields."""
-        limit = self.goal.max_drop
         return {
             "channel": self.channel,
             "decoding": self.decoding,
             "counting": self.counting,
             "metric": self.metric,
             "divergence_in": "nats_per_sample" if self.classes else "power_of_outputs",
-            "max_points_lost": None if limit is None else 100 * limit,
+            "max_points_lost": self.goal.max_points_lost,
             "min_sqnr_db": self.goal.min_sqnr_db,
             "budget_cells_per_weight": self.goal.budget,
             "confidence": self.confidence,

@@ -13,10 +13,12 @@ import onnx
 import pytest
 
 import onnx_analog as oa
+from onnx_analog import _inputs
 from onnx_analog.errors import ModelError
 from onnx_analog.graph import files
 from onnx_analog.graph.stored import VERIFIED_KEY
 from onnx_analog.run import correcting
+from onnx_analog.run.data import Input, Preprocessing
 from tests.cli.test_app import cli, done, shelf  # noqa: F401 - fixtures
 from tests.cli.test_compensate import SCHEME, samples  # noqa: F401 - a fixture
 from tests.coding.test_verified import record
@@ -33,7 +35,8 @@ ALL = "--compensate calib.npz --correct calib.npz"
 def verified(plan, shelf, **changes):  # noqa: F811
     """Return a plan with the record of a search that corrected by 20 samples."""
     digests = {"plan_sha256": plan.stored_sha256(), "model_sha256": files.file_digest(shelf / "model.onnx")}
-    given = {"compensated_by": 40, "corrected_by": 20, "preprocessing": "'x' as given (float32)", **digests}
+    made = {"preprocessing": "'x' as given (float32)", "mean": None, "std": None, "scale": None}
+    given = {"compensated_by": 40, "corrected_by": 20, **made, **digests}
     return replace(plan, verified=record(**{**given, **changes}))
 
 
@@ -226,7 +229,8 @@ def test_images_that_are_made_otherwise_are_a_warning(cli, shelf, samples, caplo
     np.savez(tmp_path / "images.npz", x=rng.integers(0, 256, (60, 4, 4, 1)).astype(np.uint8))
     words = "'x' from uint8 images, divided by 255, normalised with mean 0.5 and std 0.25"
     plan = oa.Plan(default=None, tensors={"w": SCHEME}, compensated=True, compensated_by=40)
-    given = {"model_sha256": files.file_digest(net), "preprocessing": words}
+    given = {"preprocessing": words, "mean": (0.5,), "std": (0.25,), "scale": 255.0}
+    given["model_sha256"] = files.file_digest(net)
     (tmp_path / "tuned.json").write_text(verified(plan, shelf, **given).to_json(), encoding="utf-8")
     protect = "protect images.onnx --plan tuned.json --compensate images.npz --min-size 16"
     done(cli(f"{protect} --mean 0.5 --std 0.25 -o right.onnx"))
@@ -264,6 +268,51 @@ def test_a_damaged_record_of_a_model_is_refused(cli, plan, shelf, tmp_path):  # 
     next(each for each in whole.metadata_props if each.key == VERIFIED_KEY).value = other
     changed = oa.evaluate(whole, shelf / "test.npz", trials=1)
     assert sum(text.startswith(CHANGED) for text in changed.warnings) == 1
+
+
+def test_a_record_of_a_later_version_is_read(cli, plan, caplog, tmp_path):  # noqa: F811
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx"))
+    whole = onnx.load(tmp_path / "a.onnx")
+    (entry,) = (entry for entry in whole.metadata_props if entry.key == VERIFIED_KEY)
+    entry.value = json.dumps({**json.loads(entry.value), "later": 1})
+    onnx.save(whole, tmp_path / "b.onnx")
+    assert oa.load(tmp_path / "b.onnx").plan.verified == plan.verified
+    assert [text for text in caplog.messages if text.endswith("does not know, and ignores: 'later'")]
+    done(cli("readback b.onnx --decoded -o c.onnx"))
+
+
+def test_other_weights_beside_the_file_are_another_model(cli, shelf, caplog, tmp_path):  # noqa: F811
+    """Their file has the same name and size, so that the model's own file is the same."""
+    for folder, factor in (("a", 1), ("b", 2)):
+        (tmp_path / folder).mkdir()
+        changed = onnx.load(shelf / "model.onnx")
+        for tensor in changed.graph.initializer:
+            array = onnx.numpy_helper.to_array(tensor)
+            scaled = array * factor if array.dtype == np.float32 else array
+            tensor.CopyFrom(onnx.numpy_helper.from_array(scaled.astype(array.dtype), tensor.name))
+        name = tmp_path / folder / "m.onnx"
+        onnx.save(changed, name, save_as_external_data=True, location="m.data", size_threshold=0)
+    assert files.file_digest(tmp_path / "a" / "m.onnx") == files.file_digest(tmp_path / "b" / "m.onnx")
+    plain = replace(PLAN, compensated=False, compensated_by=None)
+    found = verified(plain, shelf, compensated_by=None, model_sha256=files.model_digest(tmp_path / "a" / "m.onnx"))
+    (tmp_path / "tuned.json").write_text(found.to_json(), encoding="utf-8")
+    for folder, warned in (("a", 0), ("b", 1)):
+        caplog.clear()
+        done(cli(f"protect {folder}/m.onnx --plan tuned.json -o {folder}.onnx"))
+        assert count(caplog, "the plan was verified with another model (corrected by 20 samples)") == warned
+
+
+@pytest.mark.parametrize(
+    ("numbers", "used"),
+    [((20, 20), 20), ((20, None), 20), ((None, None), 256), ((20, 30), 256)],
+)
+def test_of_plans_that_disagree_none_tells_the_number_of_samples(numbers, used):
+    plans = [replace(PLAN, verified=record(corrected_by=number)) for number in numbers]
+    found = _inputs.correcting({"x": np.zeros((300, 1), np.float32)}, None, Preprocessing(), plans)
+    assert len(found([Input("x", np.dtype("f4"), (None, 1))])) == used
+    compensated = [replace(PLAN, compensated_by=number) for number in numbers]
+    found = _inputs.compensating({"x": np.zeros((300, 1), np.float32)}, None, Preprocessing(), compensated)
+    assert len(found([Input("x", np.dtype("f4"), (None, 1))])) == used
 
 
 def test_what_is_decoded_has_no_record(cli, plan, tmp_path):  # noqa: F811

@@ -164,6 +164,19 @@ def test_a_digest_is_that_of_the_bytes(tmp_path):
     assert files.file_digest(tmp_path / "m") == hashlib.sha256(b"abc").hexdigest()
 
 
+def test_the_digest_of_a_model_is_of_all_its_files(tmp_path):
+    alone = tmp_path / "alone.onnx"
+    onnx.save(made_proto("matmul"), alone)
+    assert files.model_digest(alone) == files.file_digest(alone)
+    one, same, other = (external(tmp_path / folder) for folder in ("a", "b", "c"))
+    data = other.with_name("m.data")
+    data.write_bytes(bytes(data.stat().st_size))
+    assert files.file_digest(one) == files.file_digest(same) == files.file_digest(other)
+    assert files.model_digest(one) == files.model_digest(same) != files.model_digest(other)
+    data.unlink()
+    assert files.model_digest(other) is None
+
+
 def test_a_root_cause_is_one_line():
     error = RuntimeError("around")
     error.__cause__ = ValueError("two\n  lines")
