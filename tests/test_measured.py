@@ -13,7 +13,9 @@ import pytest
 import onnx_analog as oa
 from onnx_analog.channels.capacity import of_channel
 from onnx_analog.coding.codes import best_code
+from onnx_analog.coding.plan import Plan
 from onnx_analog.graph.correction import NUMBER_BITS
+from onnx_analog.graph.normalisation import Normalisation
 from onnx_analog.tuning.search import Search
 from tests.conftest import ROOT
 
@@ -92,6 +94,15 @@ def verified_as_now(answer):
 @pytest.mark.parametrize("path", ANSWERS, ids=lambda path: path.stem)
 def test_answers_of_tune_are_verified_as_now(path):
     assert verified_as_now(json.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", ANSWERS, ids=lambda path: path.stem)
+def test_the_record_of_a_plan_of_tune_is_of_it(path):
+    plan = Plan.from_dict(json.loads(path.read_text(encoding="utf-8"))["plan"])
+    if plan.verified is not None:
+        assert plan.is_as_verified
+        assert plan.verified.inputs.known
+        assert plan.verified.preprocessing.endswith(str(Normalisation(plan.verified.mean, plan.verified.std)))
 
 
 def test_another_confidence_of_a_look_is_seen():

@@ -36,7 +36,7 @@ FACTS = {
 }  # fmt: skip
 
 
-HOW = Inputs(FACTS["preprocessing"], (0.5,), (2.0,), 255.0)
+HOW = Inputs(f"{IMAGES}normalised with mean 0.5 and std 2", (0.5,), (2.0,), 255.0)
 PLAIN = Inputs(f"{IMAGES}not normalised (no mean and std)", (0.0,), (1.0,), 255.0)
 NO_NUMBERS = dict.fromkeys(("mean", "std", "scale"))
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_analog.tuning.answers import Goal
 from onnx_analog.tuning.scale import CHANGED, DECIBELS, POINTS, noise_of, scale_of
 
 ONE = "1 % of the samples change their class"
@@ -64,3 +65,9 @@ def test_no_noise_has_a_number():
 
 def test_metrics_have_their_scales():
     assert [scale_of(name) for name in ("top1", "agreement", "sqnr_db")] == SCALES
+
+
+def test_a_goal_in_points_is_the_number_that_was_given():
+    for points in (7.0, 0.1, 0.29, 1.1, 14.0, 28.0, 55.0, *(number / 1000 for number in range(1, 3000))):
+        assert Goal(max_drop=points / 100).max_points_lost == points
+    assert Goal(min_sqnr_db=20.0).max_points_lost is None

@@ -169,7 +169,7 @@ def test_a_plan_says_how_it_was_verified(tuned):
         assert (found.samples, found.parts, found.seed) == (500, (50, 50, 100, 300), 0)
         assert (found.corrected_by, found.compensated_by, plan.compensated_by) == (50, 50, 50)
         assert found.preprocessing == tuned.preprocessing
-        assert (found.mean, found.std, found.scale, found.preprocess) == ((0.1307,), (0.3081,), 255.0, None)
+        assert (found.mean, found.std, found.scale, found.preprocess) == ((0.0,), (1.0,), 255.0, None)
         digests = (found.model_sha256, found.data_sha256)
         assert digests == (files.file_digest(demo.MODEL), files.file_digest(demo.IMAGES))
     parts = parts_of(oa.Experiment(demo.MODEL, demo.IMAGES, samples=found.samples).data, found.seed)
