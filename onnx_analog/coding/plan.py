@@ -350,7 +350,7 @@ def changed_since(plan: Plan) -> Iterator[str]:
 
 
 def for_model(plan: Plan, sha256: str | None, *, pruned: bool) -> Iterator[str]:
-    """Yield a warning if a plan was verified with another model than that of a file, if it is of one, or than it."""
+    """Yield a warning if a plan was verified with another model, as digests of files tell, or without pruning it."""
     if plan.verified is None:
         return
     if pruned:
