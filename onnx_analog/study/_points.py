@@ -23,7 +23,8 @@ class Point(Shown):
     """One point of a grid, and what came of it.
 
     `ci95` holds the mean in at least 95 % of cases, however many looks at it decided on the number of trials;
-    `uncorrected_ci95` is that of the same trials without correction, where there is one.
+    `uncorrected_ci95` is that of the same trials without correction, where there is one. Both are Student's intervals
+    at `confidence`, which is above 95 % where there was more than one look.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Point(Shown):
     evaluation: Evaluation
     ci95: tuple[float, float] | None
     uncorrected_ci95: tuple[float, float] | None = None
+    confidence: float = 0.95
 
     @property
     def strategy(self) -> str:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from onnx_analog.study.sweeps import Point
 
-_ALIKE = 6  # trials of one value that tell it from another: 2 · 2⁻⁶ < 5 %
 _RISK = 0.025  # of a wrong "no" by losses alone, beside the 2.5 % of the interval's end
 _MOST_TRIALS = 10_000  # that are thought of
 
@@ -34,9 +33,8 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True, counting: 
 
     So the cheapest point is never one of them, however bad or good, nor is a point that noise may have lifted over a
     cheaper one, nor one that a point of the same cost is better than. Of a point without an interval nothing is said,
-    nor of what costs more; trials that are all alike are an interval of no width, if there are six or more: that all
-    of them lie on one side of another value has a chance of 2·2⁻⁶ if either side is as likely. Where no read has noise,
-    one trial is enough.
+    nor of what costs more; trials that are all alike are an interval of no width, if there are enough of them, as
+    `_alike_that_tell` says. Where no read has noise, one trial is enough.
 
     Parameters
     ----------
@@ -143,28 +141,29 @@ def _log_ratios(point: Point, limit: float) -> NDArray[np.float64] | None:
     best = evaluation.bounds[1 if higher else 0]
     if not math.isfinite(best) or not math.isfinite(base):
         return None
-    with np.errstate(divide="ignore"):
-        off: NDArray[np.float64] = np.log(np.abs(best - np.asarray(evaluation.values)))
-    return off - math.log(abs(best - base) + limit)
+    off, most = np.abs(best - np.asarray(evaluation.values)), abs(best - base) + limit
+    with np.errstate(divide="ignore", invalid="ignore"):  # of 0/0, which is 1 here: such a trial keeps the limit
+        return np.where(off == most, 0.0, np.log(off) - np.log(most))
 
 
 def trials_needed(point: Point, limit: float) -> int | None:
     """Return how many trials in all would tell whether a point keeps a limit, if they lose and scatter as these do.
 
-    None if no number up to 10,000 would, or these do not show how they scatter.
+    None if no number up to 10,000 would, or these do not show how they scatter. The further trials are judged by an
+    interval of the same confidence as these.
     """
     values, loss = point.evaluation.values, loss_of(point)
     if loss is None or not math.isfinite(loss) or len(values) < 2:
         return None
     if len(set(values)) == 1:
-        return max(_ALIKE, len(values) + 1)
+        return max(_alike_that_tell(point.confidence), len(values) + 1)
     import scipy.stats  # takes longer than all else that is imported here
 
     std, ratios = float(np.std(values, ddof=1)), _log_ratios(point, limit)
     growth = -math.inf if ratios is None or loss <= limit else float(ratios.mean())
 
     def decide(count: int) -> bool:
-        reach = float(scipy.stats.t.isf(0.025, count - 1)) * std / math.sqrt(count)
+        reach = float(scipy.stats.t.isf((1 - point.confidence) / 2, count - 1)) * std / math.sqrt(count)
         return abs(loss - limit) > reach or count * growth >= -math.log(_RISK)
 
     found = bisect.bisect_left(range(_MOST_TRIALS + 1), True, lo=len(values) + 1, key=decide)
@@ -196,8 +195,16 @@ def interval_of(point: Point) -> tuple[float, float] | None:
     if point.ci95 is not None and all(map(math.isfinite, point.ci95)):
         return point.ci95
     values = point.evaluation.values
-    enough = len(values) >= (1 if point.alike else _ALIKE)
+    enough = len(values) >= (1 if point.alike else _alike_that_tell(point.confidence))
     return (values[0], values[0]) if enough and len(set(values)) == 1 else None
+
+
+def _alike_that_tell(confidence: float) -> int:
+    """Return how many trials of one value tell it from another.
+
+    That all n of them lie on one side of the other value has a chance of 2·2⁻ⁿ if either side is as likely.
+    """
+    return math.ceil(math.log2(2 / (1 - confidence)))
 
 
 def _ends(point: Point) -> tuple[float, float]:

@@ -501,6 +501,7 @@ class _Run:
             evaluation=evaluation,
             ci95=stopping.interval(evaluation.values, bounds=evaluation.bounds),
             uncorrected_ci95=None if without is None else stopping.interval(without.values, bounds=without.bounds),
+            confidence=stopping.confidence,
         )
 
     def rows(self) -> Iterator[Row]:

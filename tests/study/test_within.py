@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 
 import onnx_analog as oa
 from onnx_analog.errors import OptionError
+from onnx_analog.run.statistics import interval
 from onnx_analog.study import choosing
+from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.sweeps import Point
 from onnx_analog.within import within
 from tests.cli.test_report import point
@@ -113,6 +117,93 @@ def test_what_was_seen_is_said_of_points_on_both_sides_of_the_limit():
     assert "2 points stayed within the limit on average" in str(answer)
     assert "may" not in str(answer)
     assert answer.to_dict()["undecided"][0]["trials"] == 2
+
+
+PLAIN, LOOKED = Stopping(trials=10), Stopping(trials=10, precision=0.001, max_trials=300)  # at 95 and at 99.17 %
+
+
+def spread(count: int, stopping: Stopping) -> Point:
+    """Return a point whose trials lose 1.0 on average, with a standard deviation of 0.8; no value is the best."""
+    even = np.linspace(-1, 1, count)
+    made = tried(*(1.0 + 0.8 * even / np.std(even, ddof=1)))
+    evaluation = replace(made.evaluation, metric="mine", share=False, higher_is_better=True)
+    ends = stopping.interval(evaluation.values, bounds=evaluation.bounds)
+    return replace(made, evaluation=evaluation, ci95=ends, confidence=stopping.confidence)
+
+
+@pytest.mark.parametrize(
+    ("stopping", "count", "limit", "known"),
+    [
+        (PLAIN, 10, 1.3, 30),
+        (PLAIN, 10, 1.4, 18),
+        (PLAIN, 10, 1.5, 13),
+        (PLAIN, 10, 0.6, 18),
+        (LOOKED, 10, 1.3, 54),
+        (LOOKED, 10, 1.4, 32),
+        (LOOKED, 20, 1.4, 32),  # where an interval at 95 % decides already
+        (LOOKED, 10, 1.5, 22),
+        (LOOKED, 10, 0.6, 32),
+    ],
+)
+def test_so_many_trials_decide_and_one_less_does_not_by_the_interval_in_use(stopping, count, limit, known):
+    needed = choosing.trials_needed(spread(count, stopping), limit / 100)
+    assert needed == known
+    assert choosing.keeps(spread(needed - 1, stopping), limit / 100) is None
+    assert choosing.keeps(spread(needed, stopping), limit / 100) is (limit > 1)
+
+
+@pytest.mark.parametrize(("stopping", "enough"), [(PLAIN, 6), (LOOKED, 8)])  # 2·2⁻⁶ < 5 %, 2·2⁻⁸ < 5/6 %
+def test_as_many_trials_of_one_value_decide_as_the_confidence_asks_for(stopping, enough):
+    def alike(count: int) -> Point:
+        return replace(tried(*[1.0] * count), confidence=stopping.confidence)
+
+    assert choosing.trials_needed(alike(2), 0.02) == enough
+    assert [choosing.keeps(alike(count), 0.02) for count in (enough - 1, enough)] == [None, True]
+
+
+def test_values_that_are_far_too_bad_decide_before_their_interval_does():
+    """By Markov's inequality after 6 trials, as 6·log(√(0.36·0.99)/0.31) > log 40; by Student's interval after 9."""
+    one = tried(35, 98)
+    assert choosing.trials_needed(one, 0.30) == 6
+    assert [choosing.keeps(tried(*[35, 98] * pairs), 0.30) for pairs in (2, 3)] == [None, False]
+    unbounded = replace(one, evaluation=replace(one.evaluation, metric="mine", share=False))
+    assert choosing.trials_needed(unbounded, 0.30) == 9
+
+
+def test_what_is_said_of_trials_is_rounded_up_to_two_digits():
+    (answer,) = within([tried(0.9, 1.0, 1.5, 1.2)], 1.18)
+    (entry,) = answer.to_dict()["undecided"]
+    assert entry["trials_needed"] > 100
+    assert entry["trials_needed"] % 10
+    said = -(-entry["trials_needed"] // 10) * 10
+    assert f"; about {said:,} trials in all would decide" in str(answer)
+
+
+def test_the_page_explains_each_number_that_stands_behind_a_point():
+    page = (Path(__file__).parents[2] / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    rows = page.partition("| number | meaning |\n|---|---|\n")[2].partition("\n\n")[0].split("\n")
+    (answer,) = within([tried(0.9, 1.0, 1.5, 1.2)], 1.18)
+    said, numbers = str(answer), r"[\d.,]*\d"
+    end = 0
+    for row in rows:
+        form = "N".join(map(re.escape, re.split(numbers, row.split(" | ")[0].removeprefix("| ")))).replace("N", numbers)
+        found = re.search(form, said[end:])
+        assert found, (row, said[end:])
+        end += found.end()
+    assert said[end:] == "). Run more trials"
+
+
+def test_a_limit_of_nothing_is_kept_by_what_loses_nothing():
+    for values, kept in (((1.0,), None), ((1.0,) * 6, True), ((1.0, 0.5), False), ((0.5,), False)):
+        assert choosing.keeps(tried(*(100 - 100 * value for value in values), original=1.0), 0.0) is kept
+
+
+def test_a_sweep_tells_each_point_the_confidence_of_its_interval():
+    for more in ({}, {"precision": 0.001, "max_trials": 30}):
+        for one in oa.sweep(model(NET), (X, Y), **{**SETTINGS, **more}).points:
+            values = one.evaluation.values
+            assert one.confidence == Stopping(trials=4, **more).confidence
+            assert one.ci95 == interval(values, one.confidence, bounds=(0, 1))
 
 
 @given(st.lists(st.integers(-10, 900), min_size=2, max_size=6), st.floats(0.1, 50))
