@@ -114,7 +114,7 @@ def score(value: float, *, share: bool | None) -> str:
     >>> score(0.98671, share=True), score(3.25, share=False)
     ('98.67 %', '3.2500')
     """
-    return percent(value, 2) if share else f"{value:.4f}"
+    return percent(value, 2) if share else f"{value:z.4f}"
 
 
 def change(value: float, *, share: bool | None, sign: str = "+") -> str:
@@ -152,8 +152,8 @@ def percent_number(share: float, digits: int = 1) -> str:
 def percent_as_given(share: float) -> str:
     """Return a share that is a setting, in per cent and unrounded.
 
-    >>> percent_as_given(0.95), percent_as_given(0.9999999)
-    ('95 %', '99.99999 %')
+    >>> percent_as_given(0.07), percent_as_given(0.9999999)
+    ('7 %', '99.99999 %')
     """
     return f"{100 * share:.15g} %"
 

@@ -151,8 +151,8 @@ def brief(value: object) -> str:
 def without_stop(text: str) -> str:
     """Return a text without the full stop at its end, as messages have none; dots of an omission stay.
 
-    >>> without_stop("it is damaged. Write it again."), without_stop("write NAME=VALUE,...")
-    ('it is damaged. Write it again', 'write NAME=VALUE,...')
+    >>> without_stop("it is damaged. Write it again.")
+    'it is damaged. Write it again'
     """
     return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onnx_analog
-from onnx_analog.display import percent, percent_as_given, percent_number, rounded_alike
+from onnx_analog.display import change, percent, percent_as_given, percent_number, rounded_alike, score, score_ends
 
 
 @given(st.lists(st.integers(0, 10**6) | st.floats(0, 10**6).map(lambda count: round(count, 3)), min_size=1))
@@ -85,3 +85,19 @@ def test_all_shares_are_shown_by_these_functions():
     files = [path for path in root.rglob("*.py") if path != root / "display.py"]
     found = [path.name for path in files if in_place.search(path.read_text(encoding="utf-8"))]
     assert found == []
+
+
+@pytest.mark.parametrize("share", [True, False])
+@given(st.floats(-1, 1))
+def test_no_nought_has_a_sign(share, value):
+    shown = (
+        score(value, share=share),
+        change(value, share=share, sign=""),
+        *score_ends((value, value), share=share).split(" to "),
+    )
+    for text in shown:
+        assert not (text.startswith("-") and not re.search("[1-9]", text)), text
+
+
+def test_a_value_that_is_next_to_nothing_is_nought():
+    assert (score(-1e-5, share=False), score(-1e-12, share=True)) == ("0.0000", "0.00 %")

@@ -151,3 +151,37 @@ def test_paths_are_paths(path):
 def test_what_is_no_path_is_refused_in_one_line(wrong, message):
     with pytest.raises(OptionError, match=f"^{message}$"):
         require_path("out", wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("it is damaged.", "it is damaged"),
+        ("it is damaged. Write it again.", "it is damaged. Write it again"),
+        ("it is damaged .", "it is damaged"),
+        ("it is damaged", "it is damaged"),
+        ("write NAME=VALUE,...", "write NAME=VALUE,..."),
+        ("look in ..", "look in .."),
+        ("", ""),
+        (".", ""),
+    ],
+)
+def test_a_full_stop_goes_and_the_dots_of_an_omission_stay(text, kept):
+    assert errors.without_stop(text) == kept
+
+
+@pytest.mark.parametrize("longest", [20, 40, 41, 100])
+def test_a_long_line_has_both_of_its_ends_and_is_exactly_as_long_as_allowed(longest):
+    """Of what is left beside the " ... ", 4/7 are of the beginning."""
+    text = "".join(chr(ord("a") + place % 26) for place in range(200))
+    line = errors.one_line(text, longest=longest)
+    first, last = line.split(" ... ")
+    assert len(line) == longest
+    assert text.startswith(first)
+    assert text.endswith(last)
+    assert len(last) == (longest - 5) * 3 // 7
+    assert errors.one_line(text[:longest], longest=longest) == text[:longest]
+
+
+def test_white_space_is_one_blank_and_what_does_not_print_is_escaped():
+    assert errors.one_line(" no such\n  tensor:\tx\x1b ") == "no such tensor: x\\x1b"

@@ -256,20 +256,22 @@ _STATES = r"(?= (is|are|add|has|have|contains|names|exclude|and \S+ exclude)\b)"
 _SECOND = r"(?:(?<= and )|(?<= as )|(?<= nor ))"  # before the second argument that a message names
 
 
-_GIVEN = re.compile(r"\b((?:give|check) )((?:mean|std|preprocess)(?:(?:, | and | or )(?:mean|std|preprocess))*)\b(?!=)")
-
-
-def _flagged(names: str, flags: Mapping[str, str]) -> str:
-    """Return a list of arguments as one of options."""
-    return re.sub(r"mean|std|preprocess", lambda found: flags.get(found[0], found[0]), names)
+def _asked(message: str, flags: Mapping[str, str]) -> str:
+    """Return a message with options for the arguments, one or several, that it says to give, check or leave out."""
+    if not flags:
+        return message
+    name = rf"(?:{'|'.join(map(re.escape, flags))})(?![\w=-]|\.\w)"
+    several = rf"{name}(?:(?:, | and | or ){name})*"
+    asked = rf"\b(?:[Gg]ive|[Cc]heck) (?:the same )?{several}|\b[Ll]eave {several}(?= out\b)"
+    return re.sub(asked, lambda found: re.sub(rf"\b{name}", lambda each: flags[each[0]], found[0]), message)
 
 
 def with_options(message: str, command: click.Command) -> str:
     """Return a message of the library with the names of arguments replaced by those of a command's options.
 
     `name="value"` becomes `--name value`. A name of several words can stand anywhere; a plain word, such as `samples`,
-    is the argument's name only where the message begins with it and says what it is, or says to give it. A
-    list of names to choose from stays as it is.
+    is the argument's name only where the message begins with it and says what it is, or says to give it, to check it or
+    to leave it out. A list of names to choose from stays as it is.
     """
     message, choose, names = message.partition(": choose from ")  # of which some have no option
     flags = {str(param.name): param.opts[0] for param in command.params if isinstance(param, click.Option)}
@@ -280,7 +282,7 @@ def with_options(message: str, command: click.Command) -> str:
         elif flag.startswith("--"):
             message = re.sub(rf"^{name}{_STATES}", flag, message)
             message = re.sub(rf"{_SECOND}{name}(?= (is|exclude)\b)", flag, message)
-    message = _GIVEN.sub(lambda found: found[1] + _flagged(found[2], flags), message)
+    message = _asked(message, {name: flag for name, flag in flags.items() if flag.startswith("--")})
     if "--force" in flags.values():
         message = message.replace("force=True", "--force")
     return one_line(message + choose + names)

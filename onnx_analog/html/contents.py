@@ -108,13 +108,11 @@ def _of_evaluation(result: Evaluation, memory: Memory | None, counting: str) -> 
 
 
 def _score(value: float | None, share: bool | None) -> str:
-    known = share and value is not None and not math.isnan(value)
-    return score(value, share=True) if known and value is not None else number(value, ".4f")
+    return number(value) if value is None or not math.isfinite(value) else score(value, share=share)
 
 
 def _change(value: float | None, share: bool | None) -> str:
-    known = share and value is not None and not math.isnan(value)
-    return change(value, share=True, sign="") if known and value is not None else number(value, ".4f")
+    return number(value) if value is None or not math.isfinite(value) else change(value, share=share, sign="")
 
 
 def _is_loss(evaluation: Evaluation) -> bool:

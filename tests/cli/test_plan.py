@@ -464,9 +464,8 @@ def test_no_default_in_the_help_is_false_with_another_preset(cli):
 
 
 def test_messages_name_options_only_for_arguments():
-    command = click.Command(
-        "c", params=[click.Option([f"--{name}"]) for name in ("class-axis", "samples", "force", "mean", "std")]
-    )
+    names = ("class-axis", "samples", "force", "mean", "std", "correct", "reference", "check")
+    command = click.Command("c", params=[click.Option([f"--{name}"]) for name in names])
     said = {
         "samples is 0; it must be 1": "--samples is 0; it must be 1",
         "the samples are few": "the samples are few",
@@ -480,6 +479,16 @@ def test_messages_name_options_only_for_arguments():
         "check mean, std, preprocess and the labels": "check --mean, --std, preprocess and the labels",
         "normalised with mean and std": "normalised with mean and std",
         "give std=0.004": "give std=0.004",
+        "Give correct that many samples": "Give --correct that many samples",
+        "here 0.2: give the same mean, std and preprocess": "here 0.2: give the same --mean, --std and preprocess",
+        "Give the same samples, or leave mean, std and reference out": (
+            "Give the same --samples, or leave --mean, --std and --reference out"
+        ),
+        "give samples, and correct what is wrong": "give --samples, and correct what is wrong",
+        "give more samples": "give more samples",
+        "leave samples for which it overflows": "leave samples for which it overflows",
+        "leave samples out": "leave --samples out",
+        "these checks give samples.npz": "these checks give samples.npz",
         "samples is 0, and class_axis no setting: choose from samples, class_axis": (
             "--samples is 0, and --class-axis no setting: choose from samples, class_axis"
         ),

@@ -114,6 +114,12 @@ def test_the_same_warning_is_printed_once_and_names_the_options(cli, plan, capsy
     warned = [each for each in ended.stderr.splitlines() if each.startswith("WARNING: ")]
     assert warned.count(warned[0]) == 1
     assert sum(each.startswith(f"WARNING: --{LEFT_OUT}") for each in warned) == 1
+    line = "evaluate a.onnx --data test.npz --trials 1 --correct gain"
+    ended = subprocess.run(
+        [sys.executable, "-m", "onnx_analog", *line.split()], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "the law of the channel corrects" in ended.stderr
+    assert "Give --correct that many samples" in " ".join(ended.stderr.split())
 
 
 def test_a_correction_without_the_original_is_a_warning(cli, plan, caplog, shelf, tmp_path):  # noqa: F811

@@ -19,17 +19,17 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog.cli import main
 from onnx_analog.errors import OptionError, OutputError
+from onnx_analog.html import contents, svg
 from onnx_analog.html import report as reports
-from onnx_analog.html import svg
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
-from onnx_analog.html.stored import Memory, bars, weights_of
+from onnx_analog.html.stored import Memory, bars, paper_parts, weights_of
 from onnx_analog.points import series
 from onnx_analog.study import choosing
 from onnx_analog.tuning import candidates
 from tests.models import model, proto
 from tests.packages import needs
-from tests.run.nets import LINEAR, rows
+from tests.run.nets import LINEAR, drawn, rows
 
 pytestmark = [needs("matplotlib"), needs("jinja2")]
 
@@ -229,6 +229,36 @@ def test_the_original_s_losses_and_the_goal_of_an_evaluation_are_in_words(result
     for at_least, tone in ((0.0, "yes"), (1.0, "no")):
         oa.report(replace(result, at_least=at_least, values=(0.5, 0.6)), tmp_path / f"{tone}.html", **given)
         assert f'class="verdict {tone}"' in (tmp_path / f"{tone}.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def corrected():
+    """Return a sweep of one point with correction, and an evaluation of its model."""
+    given = {"correct": drawn(50, 16), "trials": 2}
+    points = oa.sweep(model(LINEAR), rows(60), strategy="sign", cells=1, channel=QUIET, engine="serial", **given)
+    stored = points.protected(points.points[0])
+    return points, oa.evaluate(stored, rows(60), **given), stored
+
+
+def test_the_bar_of_a_corrected_point_has_the_cells_of_the_correction(corrected, results, tmp_path):
+    """As the paper counts: 16 bits for each of the 64 numbers of 32 channels, in cells of the side information."""
+    points, _, _ = corrected
+    (point,) = points.points
+    expected = 16 * 64 / point.setting.plan.default.side_bits_per_cell / point.totals.original_weights
+    assert contents._of_correction(point) == {"correction": pytest.approx(expected)}
+    assert sum({**paper_parts(point.totals), **contents._of_correction(point)}.values()) == pytest.approx(point.cost)
+    assert all(contents._of_correction(each) == {} for each in results["sweep"][0].points)
+    oa.report(points, tmp_path / "out.html")
+    assert "correction" in " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
+
+
+def test_cells_of_a_corrected_model_are_said_to_leave_out_the_correction(corrected, page, tmp_path):
+    _, result, stored = corrected
+    oa.report(result, tmp_path / "out.html", model=stored)
+    words = " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
+    said = ("decoding: hard; without the correction", "as the paper counts; without the correction")
+    assert [words.count(each) for each in said] == [1, 1]
+    assert "; without the correction" not in " ".join(read(page("evaluate")).words)
 
 
 def test_a_sweep_names_its_rival_and_each_point(page, results):

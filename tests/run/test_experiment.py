@@ -20,7 +20,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import ChannelError, DataError, ModelError, OptionError
 from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import stored_tensors
-from onnx_analog.run import metrics
+from onnx_analog.run import _doubts, metrics
 from onnx_analog.run import session as network_module
 from onnx_analog.run.data import Dataset
 from onnx_analog.run.experiment import Experiment
@@ -610,6 +610,16 @@ def test_an_accuracy_that_is_that_of_chance_is_questioned(caplog):
     data = rows(200)
     right = Dataset(data.inputs, run(model(LINEAR), data.inputs)[0].argmax(axis=1))
     assert oa.evaluate(model(LINEAR), right).warnings == ()
+
+
+@pytest.mark.parametrize(("correct", "questioned"), [(0, True), (34, True), (35, False), (200, False)])
+def test_an_accuracy_is_questioned_up_to_two_standard_errors_above_chance(correct, questioned):
+    """Of 200 samples in 8 classes 25 are right by chance, and two standard errors are 9.35: √(200·1/8·7/8) = 4.68."""
+    chosen = metrics.Chosen(metrics.METRICS["top1"], classes=8)
+    said = list(_doubts.doubts(chosen, 200, [np.zeros((200, 8))], correct / 200))
+    assert [text.partition(" (")[0] for text in said] == [
+        f"top1 without noise is {correct / 2:.2f} %, no better than chance"
+    ] * questioned
 
 
 def test_a_clean_value_far_below_the_original_s_is_questioned():

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import onnx_analog as oa
-from onnx_analog.coding.numbers import cells_of_numbers
+from onnx_analog.channels.statistical import StatisticalPcm
+from onnx_analog.coding.codes import best_code
+from onnx_analog.coding.numbers import cells_of_numbers, codes_for
 from onnx_analog.errors import OutputError
 from onnx_analog.study import engines
 from onnx_analog.study._rows import VARYING, facts_of, trial_of
@@ -73,6 +75,17 @@ def test_numbers_of_a_correction_take_as_many_bits_in_a_cell_as_side_information
     point = next(point for point in swept(plan={"own": oa.Plan(default=scheme)}) if point.strategy == "own")
     more = 16 * point.evaluation.correction.numbers / bits
     assert point.cost == pytest.approx((point.totals.all_in_cells + more) / point.totals.original_weights)
+
+
+def test_cells_of_two_devices_count_twice_in_the_correction():
+    """As the memory allows: 64 numbers of 16 bits, in the code that holds the most of them in a cell."""
+    for differential, devices in ((False, 1), (True, 2)):
+        channel = StatisticalPcm(differential=differential)
+        (point,) = swept(channel=channel, strategy="sign", cells=1, trials=1)
+        assert channel.devices_per_cell == devices
+        alone = point.totals.honest_cells / point.totals.original_weights
+        bits = best_code(channel, codes_for(channel, point.decoding)[0]).bits_per_cell
+        assert (point.honest_cost - alone) * point.totals.original_weights == pytest.approx(devices * 16 * 64 / bits)
 
 
 def test_files_are_the_same_bytes_for_any_number_of_workers_and_threads(tmp_path):

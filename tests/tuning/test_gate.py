@@ -127,6 +127,23 @@ def test_the_risks_of_all_looks_and_of_the_samples_add_up():
     assert 0 < RISK_OF_TRIALS < 1
 
 
+def test_samples_get_four_fifths_of_the_risk_and_the_third_trial_a_third_of_the_rest():
+    """Each of three trials loses as much of a sample as the others, but for 0.1 of all: both parts are known.
+
+    Student's quantile of 2 degrees of freedom at the risk q is (1 - 2q)/√(2q(1 - q)).
+    """
+    n, confidence, losses = 10_000, 0.95, Losses(shares=False)
+    of_samples = np.random.default_rng(0).exponential(1.0, n)
+    for move in (-0.1, 0.0, 0.1):
+        losses.add(of_samples + move)
+    decision = losses.decision(1.0, confidence, alike=False)
+    risk = 0.05
+    for_samples, look = 4 / 5 * risk, 1 / 5 * risk / 3
+    of_trials = (1 - 2 * look) / math.sqrt(2 * look * (1 - look)) * 0.1 / math.sqrt(3)
+    reach = scipy.stats.norm.isf(for_samples) * np.std(of_samples, ddof=1) / math.sqrt(n)
+    assert decision.at_most - decision.loss == pytest.approx(reach + of_trials, rel=1e-9)
+
+
 @pytest.mark.parametrize(("loss", "holds"), [(0.001, True), (0.2, False)])
 def test_far_from_the_limit_it_stops_after_a_few_trials(loss, holds):
     trials = []
