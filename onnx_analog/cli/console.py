@@ -5,6 +5,7 @@ Imports nothing heavy, and rich only when something is printed.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import logging
@@ -262,8 +263,10 @@ def _asked(message: str, flags: Mapping[str, str]) -> str:
         return message
     name = rf"(?:{'|'.join(map(re.escape, flags))})(?![\w=-]|\.\w)"
     several = rf"{name}(?:(?:, | and | or ){name})*"
-    asked = rf"\b(?:[Gg]ive|[Cc]heck) (?:the same )?{several}|\b[Ll]eave {several}(?= out\b)"
-    return re.sub(asked, lambda found: re.sub(rf"\b{name}", lambda each: flags[each[0]], found[0]), message)
+    wanted = rf"(?:(?<=\b[Gg]ive )|(?<=\b[Cc]heck ))(?:the same )?{several}"
+    unwanted = rf"(?<=\b[Ll]eave ){several}(?= out\b)"
+    options = functools.partial(re.sub, rf"\b{name}", lambda found: flags[found[0]])
+    return re.sub(f"{wanted}|{unwanted}", lambda found: options(found[0]), message)
 
 
 def with_options(message: str, command: click.Command) -> str:
