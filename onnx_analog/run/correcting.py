@@ -272,15 +272,16 @@ def one_call(model: ir.Model, data: Dataset) -> Dataset:
     return replace(taken, labels=None)
 
 
-def seen_samples(samples: Dataset, data: Dataset) -> Iterator[str]:
-    """Yield a warning if samples of a correction are among those of an evaluation."""
+def seen_samples(samples: Dataset, data: Dataset, *, compensate: bool = False) -> Iterator[str]:
+    """Yield a warning if samples that correct, or compensate rounding errors, are among those of an evaluation."""
     names = list(samples.inputs)
     known = {_digest(data, names, number) for number in range(len(data))}
     count = sum(_digest(samples, names, number) in known for number in range(len(samples)))
     if count:
+        what, that = ("compensate its weights", "compensation") if compensate else ("correct the model", "correction")
         yield (
-            f"{count:,} of {counted(len(samples), 'sample')} that correct the model are also samples that it is "
-            "evaluated on: the correction sees its own test inputs, though not their labels. Give it others"
+            f"{count:,} of {counted(len(samples), 'sample')} that {what} are also samples that it is "
+            f"evaluated on: the {that} sees its own test inputs, though not their labels. Give it others"
         )
 
 

@@ -35,7 +35,15 @@ from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._images import doubt_of_scale
 from onnx_analog.run._planes import Planes, what_is_written
 from onnx_analog.run.choice import choose
-from onnx_analog.run.correcting import Correct, Correcting, corrects_nothing, is_pruned, originals_of, towards_stored
+from onnx_analog.run.correcting import (
+    Correct,
+    Correcting,
+    corrects_nothing,
+    is_pruned,
+    originals_of,
+    seen_samples,
+    towards_stored,
+)
 from onnx_analog.run.correction import LayerNetworks
 from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
@@ -627,7 +635,12 @@ class Experiment:
             *doubts(self.chosen, len(self.data), self.clean, None if of_scale else alone),
             *of_scale,
             *self._doubts_of(self._given_value),
+            *self._seen_samples(),
         )
+
+    def _seen_samples(self) -> Iterator[str]:
+        if isinstance(self._compensate, Dataset):
+            yield from seen_samples(self._compensate, self.data, compensate=True)
 
     def _doubts_of_scale(self, alone: float | None) -> Iterator[str]:
         """Yield the doubt that images are scaled as in training."""

@@ -294,6 +294,10 @@ def test_samples_that_are_also_evaluated_are_counted():
     seen = Dataset({"x": np.concatenate([data.inputs["x"][40:], rows(5, seed=2).inputs["x"]])}, None)
     (text,) = seen_samples(seen, data)
     assert text.startswith("10 of 15 samples that correct the model are also samples that it is evaluated on")
+    (text,) = seen_samples(seen, data, compensate=True)
+    assert text.startswith(
+        "10 of 15 samples that compensate its weights are also samples that it is evaluated on: the comp"
+    )
 
 
 # --------------------------------------------------------------------------------------------- by the law
