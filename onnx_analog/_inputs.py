@@ -323,14 +323,13 @@ def dataset_of(
     check_data(data)
     if isinstance(data, Dataset):
         _check_normalised(replace(data, from_bytes=()), (), preprocessing, name)  # it is taken as it is
-        if not name:
-            _warn_of_fewer("samples", samples, data)
-        return data if samples is None else data.head(samples)
-    if isinstance(data, str | os.PathLike):
-        found = load_data(Path(data), inputs, preprocessing, samples=samples)
+        found = data if samples is None else data.head(samples)
     else:
-        found = from_arrays(_arrays(data), inputs, preprocessing, samples=samples)
-    _check_normalised(found, inputs, preprocessing, name)
+        if isinstance(data, str | os.PathLike):
+            found = load_data(Path(data), inputs, preprocessing, samples=samples)
+        else:
+            found = from_arrays(_arrays(data), inputs, preprocessing, samples=samples)
+        _check_normalised(found, inputs, preprocessing, name)
     if not name:
         _warn_of_fewer("samples", samples, found)
     return found
@@ -373,7 +372,7 @@ def check_correct(correct: Any, correct_samples: int | None) -> None:
 
 
 def _has_samples(correct: Any) -> bool:
-    """Return whether samples correct: not nothing, and not the law of the channel."""
+    """Return whether a correction is by samples: not left out, and not by the law of the channel."""
     return correct is not None and not (isinstance(correct, str) and correct == GAIN)
 
 
@@ -426,8 +425,8 @@ def compensating(
 
 def _agreed(numbers: Iterable[int | None], default: int) -> int:
     """Return the number in which all agree that have one; else the default."""
-    known = set(numbers) - {None}
-    return next(number for number in known if number is not None) if len(known) == 1 else default
+    known = {number for number in numbers if number is not None}
+    return known.pop() if len(known) == 1 else default
 
 
 def _samples(

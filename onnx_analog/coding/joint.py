@@ -78,7 +78,7 @@ def index_and_mask(
 
 
 class _Streams(NamedTuple):
-    """How class index and mask are encoded, apart or together; each field as of `index_and_mask`."""
+    """How class index and mask are encoded; the fields are parameters of `index_and_mask`."""
 
     classes: int
     zero: int

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Inputs(NamedTuple):
-    """How inputs were made from samples; of inputs that are given as they are, only the words are known."""
+    """How inputs were made from samples; only the description is known of inputs that were given ready to use."""
 
     preprocessing: str = ""  # in words
     mean: tuple[float, ...] | None = None  # of images, after the division by the scale

@@ -274,7 +274,7 @@ def model_digest(path: str | os.PathLike[str]) -> str | None:
     The model's file names the others, so that their digests are enough, in the order of their names.
     """
     own, *others = files_of(path)
-    if not all(other.is_file() for other in others):  # whoever loads it says so
+    if not all(other.is_file() for other in others):  # loading the model reports it
         return None
     digests = [file_digest(file) for file in (own, *sorted(others))]
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
@@ -285,7 +285,7 @@ def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
     yield Path(path)
     try:
         proto = _read(Path(path))
-    except ModelError:  # whoever loads it says so
+    except ModelError:  # loading the model reports it
         return
     locations = dict.fromkeys(entry.value for entry in _external_entries(proto) if entry.key == "location")
     yield from (Path(path).parent / location for location in locations)

@@ -75,7 +75,7 @@ class Correcting:
 
     @property
     def count(self) -> int | str:
-        """How many samples correct; "gain" for the law of the channel."""
+        """The number of samples of the correction; "gain" for a correction by the law of the channel."""
         return self.source if isinstance(self.source, str) else len(self.source)
 
     def networks(self, model: ProtectedModel, running: Mapping[str, Any]) -> LayerNetworks | None:
@@ -278,9 +278,11 @@ def seen_samples(samples: Dataset, data: Dataset, *, compensate: bool = False) -
     known = {_digest(data, names, number) for number in range(len(data))}
     count = sum(_digest(samples, names, number) in known for number in range(len(samples)))
     if count:
-        what, that = ("compensate its weights", "compensation") if compensate else ("correct the model", "correction")
+        what, that = (
+            ("compensate rounding errors", "compensation") if compensate else ("correct the model", "correction")
+        )
         yield (
-            f"{count:,} of {counted(len(samples), 'sample')} that {what} are also samples that it is "
+            f"{count:,} of {counted(len(samples), 'sample')} that {what} are also samples that the model is "
             f"evaluated on: the {that} sees its own test inputs, though not their labels. Give it others"
         )
 

@@ -107,7 +107,7 @@ class Dataset:
 
     @property
     def preprocessing(self) -> str:
-        """How the inputs were made, in words; empty where they were given as they are."""
+        """How the inputs were made, in words; empty if they were given ready to use."""
         return self.made.preprocessing
 
     def head(self, count: int) -> Dataset:

@@ -33,8 +33,8 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True, counting: 
 
     So the cheapest point is never one of them, however bad or good, nor is a point that noise may have lifted over a
     cheaper one, nor one that a point of the same cost is better than. Of a point without an interval nothing is said,
-    nor of what costs more; trials that are all alike are an interval of no width, if there are enough of them, as
-    `_alike_that_tell` says. Where no read has noise, one trial is enough.
+    nor of what costs more; trials that are all alike count as an interval of no width if there are as many as
+    `_alike_that_tell` asks for. Where no read has noise, one trial is enough.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ def test_the_command_is_the_function(cli, samples, tmp_path):  # noqa: F811
 
 def test_evaluate_warns_of_samples_that_are_also_evaluated(cli):  # noqa: F811
     (text,) = json.loads(cli(f"{EVALUATE} --correct test.npz --json").stdout)["warnings"]
-    assert text.startswith("200 of 200 samples that correct the model are also samples that it is evaluated on")
+    assert text.startswith("200 of 200 samples that correct the model are also samples that the model is evaluated on")
 
 
 @pytest.mark.parametrize("more", ["", " --decoded"])

@@ -128,6 +128,18 @@ def test_no_order_of_parts_hides_the_shorter_way(which, size, rare, monkeypatch)
     assert found <= joint._FAR * bits(index_and_mask(index, mask, 9, **settings))
 
 
+@pytest.mark.parametrize("rare", [smooth, in_rows])
+def test_pieces_that_differ_every_eighth_time_are_not_all_that_is_sampled(rare):
+    """Nor are they left out: of pieces that lie in the same place of each eight, a sample has one in eight."""
+    rng, length = np.random.default_rng(0), joint._PIECE // 9 * 9
+    kinds = [rare(length, rng), (in_rows if rare is smooth else smooth)(length, rng)]
+    parts = [kinds[int(piece % 8 > 0)] for piece in range(joint._MANY // length + 1)]
+    index, mask = (np.concatenate([part[which] for part in parts]) for which in (0, 1))
+    sample, _ = joint._Streams(9, 4, "context", 65536, (3, 3))._sample(index, mask)
+    assert sample.size / index.size == pytest.approx(1 / 8, rel=0.1)
+    assert np.mean(np.isin(sample, (0, 5))) == pytest.approx(np.mean(np.isin(index, (0, 5))), abs=0.05)
+
+
 def test_a_mask_of_patterns_is_not_sampled(monkeypatch):
     """Its stream of patterns is known at once, and a sample would compare without it."""
     mask = np.tile(np.array([True, False, False, True]), joint._MANY // 4)

@@ -293,10 +293,10 @@ def test_samples_that_are_also_evaluated_are_counted():
     assert list(seen_samples(rows(20, seed=1), data)) == []
     seen = Dataset({"x": np.concatenate([data.inputs["x"][40:], rows(5, seed=2).inputs["x"]])}, None)
     (text,) = seen_samples(seen, data)
-    assert text.startswith("10 of 15 samples that correct the model are also samples that it is evaluated on")
+    assert text.startswith("10 of 15 samples that correct the model are also samples that the model is evaluated on")
     (text,) = seen_samples(seen, data, compensate=True)
     assert text.startswith(
-        "10 of 15 samples that compensate its weights are also samples that it is evaluated on: the comp"
+        "10 of 15 samples that compensate rounding errors are also samples that the model is evaluated on: the comp"
     )
 
 
