@@ -24,7 +24,9 @@ class ManifestPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Write the account of `model` into its metadata."""
-        text = open_protected(model).manifest.to_json(indent=None)
+        manifest = open_protected(model).manifest
+        text = manifest.to_json(indent=None)
         modified = model.metadata_props.get(MANIFEST_KEY) != text
         model.metadata_props[MANIFEST_KEY] = text
+        model.meta[MANIFEST_KEY] = manifest  # in this process, nobody needs to read the text again
         return ir.passes.PassResult(model, modified=modified)

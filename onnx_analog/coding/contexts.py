@@ -15,7 +15,7 @@ once. Symbols without a kernel are cut into rows, each a kernel of height 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -88,6 +88,13 @@ class Grid:
         counts = [kernels.stop - kernels.start for kernels in map(self.kernels_at, range(self.area))]
         return np.repeat(np.arange(self.area, dtype=np.uint16), counts)
 
+    def missing(self) -> Iterator[tuple[slice, int]]:
+        """Yield which places of which kernel have no symbol: the first kernel and the last one may lack some."""
+        if self._before:
+            yield slice(0, self._before), 0
+        if self._last < self.area:
+            yield slice(self._last, None), self.kernels - 1
+
     def kernels_at(self, place: int) -> slice:
         """Return which kernels have a symbol at a place."""
         return slice(int(place < self._before), self.kernels - int(place >= self._last))
@@ -133,15 +140,22 @@ def _sums(distance: NDArray[Signed]) -> tuple[NDArray[Signed], NDArray[Signed]]:
         if up < height and abs(left) < width:
             here = slice(up, None), slice(max(left, 0), width + min(left, 0))
             there = slice(None, height - up), slice(max(-left, 0), width - max(left, 0))
-            if in_value:
-                value[here] += in_value * distance[there]
-            size[here] += in_size * far[there]
+            _add(value[here], in_value, distance[there])
+            _add(size[here], in_size, far[there])
     return value, size
+
+
+def _add(sums: NDArray[Signed], factor: int, numbers: NDArray[Signed]) -> None:
+    """Add numbers times a factor of -1 to 2, in place; a product takes longer."""
+    if factor < 0:
+        np.subtract(sums, numbers, out=sums)
+    for _ in range(factor):
+        np.add(sums, numbers, out=sums)
 
 
 def _count_above(sums: NDArray[np.signedinteger[Any]], ends: tuple[int, ...]) -> Bytes:
     """Return how many of ascending `ends` each sum is above."""
-    near = np.clip(sums, ends[0], ends[-1] + 1).astype(np.int8)
+    near = sums if sums.dtype == np.int8 else np.clip(sums, ends[0], ends[-1] + 1).astype(np.int8)
     return looked_up(near.view(np.uint8), _tables()[ends])
 
 
@@ -160,6 +174,9 @@ def table_of(entries: Sequence[int] | NDArray[np.integer[Any]]) -> bytes:
 def looked_up(keys: Bytes, table: bytes) -> Bytes:
     """Return the entries of a table for keys; `take` needs longer."""
     return np.frombuffer(keys.tobytes().translate(table), np.uint8).reshape(keys.shape)
+
+
+QUIET = int(_number(*np.zeros((2, 1), np.int8))[0])  # the context where no neighbour is another symbol
 
 
 class Known:

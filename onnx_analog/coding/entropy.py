@@ -187,8 +187,10 @@ def ways_to_encode(
     parts, placed, grouped = _parts(symbols.size, segment), list[Placed](), list[Grouped]()
     if model == "context":
         middle, shape = int(counts.argmax()), kernel or row_of(min(symbols.size, segment))
-        placed = [Placed.of(symbols[part], middle, shape, part.start) for part in parts]
-        in_context = sum((each.counts(ranks) for each in placed), np.zeros((CONTEXTS, used.size), np.int64))
+        in_context = np.zeros((CONTEXTS, used.size), np.int64)
+        for part in parts:  # counted at once, while it is in the processor's cache
+            placed.append(Placed.of(symbols[part], middle, shape, part.start))
+            in_context += placed[-1].counts(ranks)
         grouped = group_contexts(in_context)
     static, *fits = fit_several([counts[used][None], *(each.counts for each in grouped)])
     of_stream = partial(_written, alphabet=alphabet, segment=segment, count=symbols.size)

@@ -18,10 +18,10 @@ from onnx_analog.coding.ways import Way, shortest
 from onnx_analog.errors import OptionError
 
 _MOST_CLASSES = 256
-_MANY = 2**19  # weights of a mask of which a sample is looked at first: tables are a small part of it
+_MANY = 2**19  # weights of a mask of which a sample is looked at first
+_SAMPLE = 2**16  # weights of a sample, or up to twice as many: tables are a small part of them
 _PIECE = 2**11  # weights of each piece of the sample, or as many as fill whole kernels
-_ONE_IN = 8  # pieces
-_STRIDE = 3  # the place of the next one among its eight, so that no pattern has the same period
+_STRIDE = 3  # how much further on the next piece is taken, so that no pattern has the same period
 _FAR = 1.01  # times as long on the sample: not worth a look at the rest
 
 
@@ -44,8 +44,8 @@ def index_and_mask(
 ) -> tuple[Named, ...]:
     """Return the shortest streams that hold the class of each stored weight, and which weights are stored.
 
-    With contexts, of 2^19 weights or more, one stream or two is the shorter way on an eighth of them: where that way is
-    more than 1 % shorter there, the other is not looked at further.
+    With contexts, one stream and two are tried on 2^16 to 2^17 weights of 2^19 or more: the way that is more than 1 %
+    longer there is not looked at further.
 
     In one stream for both, a weight that is not stored is one more symbol. A mask apart that keeps N of each M weights
     is a stream of patterns where that is shorter.
@@ -102,14 +102,15 @@ class _Streams(NamedTuple):
         return apart > _FAR * together, together > _FAR * apart
 
     def _sample(self, index: Bytes, mask: Bits) -> tuple[Bytes, Bits]:
-        """Return one in `_ONE_IN` pieces of whole kernels."""
+        """Return pieces of whole kernels, from all over the tensor."""
+        one_in = 1 << (mask.size // _SAMPLE).bit_length() - 1
         area = 1 if self.kernel is None else self.kernel[0] * self.kernel[1]
         length = max(_PIECE // area, 1) * area
         places = range(mask.size // length)
         pieces = [
             slice(place * length, (place + 1) * length)
             for place in places
-            if place % _ONE_IN == place // _ONE_IN * _STRIDE % _ONE_IN
+            if place % one_in == place // one_in * _STRIDE % one_in
         ]
         ends = [0, *(end for piece in pieces for end in (piece.start, piece.stop))]
         stored = list(accumulate(np.count_nonzero(mask[start:end]) for start, end in pairwise(ends)))

@@ -252,15 +252,16 @@ def _check_functions(model: ir.Model, tensors: Iterable[StoredTensor]) -> None:
 def just_protected(model: ir.Model) -> ProtectedModel:
     """Open a model that passes of this process have protected and given its manifest: it is not checked again."""
     schemes = schemes_of(model)
+    manifest = model.meta[MANIFEST_KEY]
     protected = ProtectedModel(
         model=model,
         schemes=schemes,
         tensors=tuple(stored_tensors(model, schemes)),
-        written=_manifest(model),
+        written=manifest,
         read_mark=read_back(model),
         verified=verified_of(model),
     )
-    protected.__dict__["counted"] = protected.written  # by the pass, of these planes
+    protected.__dict__["counted"] = manifest  # by the pass, of these planes
     return protected
 
 

@@ -8,27 +8,32 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
-from onnx_analog.coding.contexts import CONTEXTS
+from onnx_analog.coding.contexts import CONTEXTS, contexts_of
 from onnx_analog.coding.runs import Placed, sorted_by
 
 SYMBOLS = arrays(np.uint8, st.integers(1, 300), elements=st.integers(0, 255))
 
 
-@given(arrays(np.uint16, st.integers(0, 100), elements=st.integers(0, 12)), st.integers(13, 20))
-def test_keys_are_sorted_and_equal_ones_stay_in_order(keys, most):
-    order, ends = sorted_by(keys, most)
-    assert order.tolist() == sorted(range(keys.size), key=lambda place: keys[place])
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 255)), max_size=100), st.integers(13, 20))
+def test_values_are_sorted_by_key_and_those_of_a_key_stay_in_order(pairs, most):
+    keys, values = (
+        np.array([pair[place] for pair in pairs], dtype) for place, dtype in ((0, np.uint16), (1, np.uint8))
+    )
+    in_order, ends = sorted_by(keys, most, values)
+    assert in_order.tolist() == [value for _, value in sorted(pairs, key=lambda pair: pair[0])]
     assert ends.tolist() == [np.count_nonzero(keys <= key) for key in range(most)]
 
 
-@pytest.mark.parametrize("count", [2**16 - 1, 2**16, 2**16 + 1])
-@pytest.mark.parametrize("most", [1, 2, 2**16])
-def test_both_ways_to_sort_agree(count, most):
-    """From 2^16 keys on, positions do not fit beside keys in 32 bits; below, the largest key and place do."""
-    keys = np.random.default_rng(0).integers(most, size=count).astype(np.uint16)
-    keys[-1] = most - 1
-    order, ends = sorted_by(keys, most)
-    assert np.array_equal(order, np.argsort(keys, kind="stable"))
+@pytest.mark.parametrize("count", [2**15 - 1, 2**15, 2**16 - 1, 2**16])
+@pytest.mark.parametrize("alphabet", [1, 2, 255, 256])
+@pytest.mark.parametrize("most", [1, 2, 2**8, 2**8 + 1, 2**16])
+def test_all_ways_to_sort_agree(count, alphabet, most):
+    """Key, place and value fit in 32 bits, or not; in some cases they fill all 32."""
+    rng = np.random.default_rng(0)
+    keys, values = rng.integers(most, size=count).astype(np.uint16), rng.integers(alphabet, size=count).astype(np.uint8)
+    keys[-1], values[-1] = most - 1, alphabet - 1
+    in_order, ends = sorted_by(keys, most, values)
+    assert np.array_equal(in_order, values[np.argsort(keys, kind="stable")])
     assert np.array_equal(ends, np.cumsum(np.bincount(keys, minlength=most)))
 
 
@@ -42,11 +47,27 @@ def test_symbols_are_counted_in_each_context(symbols, kernel, start):
     assert placed.counts(ranks).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 4), (2, 5)])
+@pytest.mark.parametrize("start", [0, 4, 7])
+@pytest.mark.parametrize("others", [[], [0], [399], [0, 3, 399], [150, 151, 152, 200]])
+def test_kernels_of_one_symbol_are_left_out_and_counted_all_the_same(kernel, start, others):
+    """The first and the last kernel are cut off, and hold other symbols or not."""
+    symbols = np.full(400, 5, np.uint8)
+    symbols[others] = np.arange(len(others)) * 60
+    placed = Placed.of(symbols, 5, kernel, start)
+    laid = placed.grid.laid(symbols, 5)
+    assert placed.told[0].size < 100
+    assert np.array_equal(placed.contexts, placed.grid.coded(contexts_of(laid, 5)))
+    assert np.array_equal(placed.symbols, placed.grid.coded(laid))
+    expected = np.zeros((CONTEXTS, 256), int)
+    np.add.at(expected, (placed.contexts, placed.symbols), 1)
+    assert np.array_equal(placed.counts(np.arange(256, dtype=np.int32)), expected)
+
+
 def test_all_256_symbols_are_counted_in_the_last_context():
     """The highest key that counting meets: the last symbol in the last context, in the last lane."""
-    symbols = np.full(8, 255, np.uint8)
-    placed = Placed(None, symbols, np.full(8, CONTEXTS - 1, np.uint8))
-    counts = placed.counts(np.arange(256, dtype=np.int32))
+    last = np.full(8, 255, np.uint8), np.full(8, CONTEXTS - 1, np.uint8)
+    counts = Placed(None, *last, 0, last).counts(np.arange(256, dtype=np.int32))
     assert counts[-1, -1] == counts.sum() == 8
 
 

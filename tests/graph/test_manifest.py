@@ -668,7 +668,7 @@ def tall(original: int, stored: int) -> str:
     ends = [0, level, level + side, level + side + mask, level + side + mask + 16]
     entry = replace(
         first, shape=(original,), original=original, stored=stored, mask_bitmap_bits=original,
-        classes=(replace(only, count=stored),),
+        classes=(only._replace(count=stored),),
         streams={"sign": stored, "mask": original, "codebook": 64},
         bits={"side": stored, "mask": mask_bits(original, stored), "codebook": 64},
         cells=dict(zip(PLANES, pairwise(ends), strict=True)),
@@ -856,7 +856,7 @@ def with_class(manifest, number, **changes):
     """Return a manifest whose first tensor has other values in one class."""
     entry, *others = manifest.tensors
     classes = list(entry.classes)
-    classes[number] = replace(classes[number], **changes)
+    classes[number] = classes[number]._replace(**changes)
     return replace(manifest, tensors=(replace(entry, classes=tuple(classes)), *others))
 
 

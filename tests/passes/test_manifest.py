@@ -5,7 +5,7 @@ import pytest
 
 from onnx_analog.errors import ModelError
 from onnx_analog.graph.manifest_json import from_json
-from onnx_analog.graph.protected import open_protected
+from onnx_analog.graph.protected import just_protected, open_protected
 from onnx_analog.graph.stored import MANIFEST_KEY, stored_tensors
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import ManifestPass, ReadbackPass
@@ -25,7 +25,7 @@ def test_the_entry_of_each_kind_of_scheme(name):
     found = protected("conv", FAMILY[name])
     ManifestPass()(found)
     written = from_json(found.metadata_props[MANIFEST_KEY])
-    assert written == open_protected(found).manifest
+    assert written == open_protected(found).manifest == just_protected(found).manifest
     assert written.schemes == (FAMILY[name],)
 
 
