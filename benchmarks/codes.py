@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from unittest import mock
@@ -21,6 +22,7 @@ from onnx_analog.coding.range_coder import encoded_runs
 from onnx_analog.coding.runs import Run
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import index_streams
+from onnx_analog.graph import files
 from onnx_analog.graph.protected import open_protected
 from onnx_analog.run.data import Dataset
 
@@ -78,6 +80,17 @@ def protecting(scheme: Scheme, model: ir.Model | None = None, pairs: int = PAIRS
     if model is None:
         return None
     return ratio(lambda: api.protect(model, scheme), lambda: api.protect(model, PAPER), pairs)
+
+
+def from_file_to_file(scheme: Scheme, model: ir.Model, folder: Path, pairs: int = PAIRS) -> Row:
+    """Return the time to load, protect with a scheme and save, relative to the same with the paper's redundancy."""
+    path = folder / "model.onnx"
+    files.write_model(model, path)
+
+    def protect(which: Scheme) -> None:
+        api.protect(path, which).save(folder / "out.onnx", force=True)
+
+    return ratio(lambda: protect(scheme), lambda: protect(PAPER), pairs)
 
 
 def encoding(scheme: Scheme, weights: Iterable[NDArray[Any]] | None = None, pairs: int = PAIRS) -> Row | None:

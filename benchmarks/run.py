@@ -85,6 +85,11 @@ def rows() -> Iterator[Row]:
             f"protect, {name} / the paper's redundancy, pruned ResNet-18", "≤ 3", False,
             partial(_protecting_pruned, codes.MEMBERS[name]),
         )  # fmt: skip
+    for name in codes.SLOWEST:
+        yield Row(
+            f"protect from file to file, {name} / the paper's redundancy, pruned ResNet-18", "≤ 3", False,
+            partial(_from_file_to_file, codes.MEMBERS[name]),
+        )  # fmt: skip
     for name, scheme in codes.MEMBERS.items():
         yield Row(
             f"encoding alone, {name} / the paper's redundancy, ResNet-20", "≤ 3", False, partial(_encoding, scheme)
@@ -140,6 +145,11 @@ def _encoding(scheme: Scheme, _: Path) -> dict[str, float] | None:
 def _protecting_pruned(scheme: Scheme, _: Path) -> dict[str, float] | None:
     model = codes.pruned()
     return None if model is None else codes.protecting(scheme, model)
+
+
+def _from_file_to_file(scheme: Scheme, folder: Path) -> dict[str, float] | None:
+    model = codes.pruned()
+    return None if model is None else codes.from_file_to_file(scheme, model, folder)
 
 
 def _coding(scheme: Scheme, _: Path) -> dict[str, float] | None:

@@ -192,7 +192,7 @@ def test_the_residual_networks_are_the_paper_s(name, tmp_path):
     assert weights >= {"resnet18": 11_173_962, "resnet20": 272_474}[name]
 
 
-def test_members_are_encoded_and_read_against_the_paper_s_and_clean_inference():
+def test_members_are_encoded_and_read_against_the_paper_s_and_clean_inference(tmp_path):
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=(4, 3, 3, 3)).astype(np.float32), rng.normal(size=(5, 7)).astype(np.float32)]
     for scheme in codes.MEMBERS.values():
@@ -207,6 +207,7 @@ def test_members_are_encoded_and_read_against_the_paper_s_and_clean_inference():
     for row in (
         codes.trial(codes.READ["refined 1"], 10, model(net), pairs=1),
         codes.protecting(codes.MEMBERS["refined 1"], model(net), pairs=1),
+        codes.from_file_to_file(codes.MEMBERS["refined 1"], model(net), tmp_path, pairs=1),
     ):
         assert row is not None
         assert min(row.values()) > 0
