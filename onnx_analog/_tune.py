@@ -238,19 +238,19 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
     from onnx_analog.tuning.answers import Goal
     from onnx_analog.tuning.record import recorded
     from onnx_analog.tuning.result import Tuned
-    from onnx_analog.tuning.search import Search
+    from onnx_analog.tuning.search import Search, is_digital
 
     search = Search(measures, given["confidence"])
     measures.question = f"{goal}, confidence {given['confidence']}"
     _ = measures.sensitivity, measures.candidates
     best = search.best(goal)
     measures.steps.end("comparison")  # what it takes is known better now
-    rival = best if best.digital else search.among(goal, digital=True)
+    rival = best if best.digital else search.among(goal, is_digital)
     # The search looks at few plans, and the rival's are among those that it may choose.
     if rival is not None and _better(rival, best, goal):
         best = rival
     metric_name = measures.chosen.metric.name
-    analog = search.among(Goal(budget=best.cells), digital=False) if best.digital else None
+    analog = search.among(Goal(budget=best.cells), lambda scheme: not is_digital(scheme)) if best.digital else None
     facts = {"channel": channel, **{name: given[name] for name in _RECORDED}, **given["inputs"]._asdict()}
     best = recorded(best, measures, goal, facts)
     rival, analog = (each and recorded(each, measures, goal, facts) for each in (rival, analog))

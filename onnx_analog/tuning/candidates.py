@@ -68,6 +68,11 @@ class Candidate:
     error: float
 
 
+def takes(scheme: Scheme) -> str:
+    """Return what decoding takes for a scheme, but for its code: "none", "table" or "hard"."""
+    return "hard" if scheme.entropy != "none" else "table" if scheme.table_bits else "none"
+
+
 def members(channel: Channel, decoding: str, *, compensated: bool = False) -> tuple[Scheme, ...]:
     """Return the schemes that are candidates for any tensor; those without analog cells are the rivals.
 

@@ -15,7 +15,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.errors import OptionError
 from onnx_analog.tuning.allocation import Allocation, Choice, summed
-from onnx_analog.tuning.candidates import Candidate
+from onnx_analog.tuning.candidates import Candidate, takes
 from onnx_analog.tuning.sensitivity import Sensitivity
 
 Considered = Mapping[str, tuple[Scheme, ...]]
@@ -64,9 +64,8 @@ def _checked(key: str, scheme: Scheme | None, decoding: str) -> Scheme:
         )
     if scheme.side_channel is not None:
         raise OptionError(f"the plan has a side_channel for {key!r}, and tune stores side information without errors")
-    takes = "hard" if scheme.entropy != "none" else "table" if scheme.table_bits else "none"
-    if DECODING.index(takes) > DECODING.index(decoding):
-        raise OptionError(f"the plan's decoding takes {takes!r} for {key!r}, and decoding is {decoding!r}")
+    if DECODING.index(takes(scheme)) > DECODING.index(decoding):
+        raise OptionError(f"the plan's decoding takes {takes(scheme)!r} for {key!r}, and decoding is {decoding!r}")
     return scheme
 
 

@@ -105,7 +105,7 @@ class Measures:
         progress: Progress = silent,
     ) -> None:
         self._model, self._counting, self._journal = model, counting, journal
-        self._channel, self._decoding, self._seed, self.trials = channel, decoding, seed, trials
+        self._channel, self.decoding, self._seed, self.trials = channel, decoding, seed, trials
         self._selection, self._mask_seed, self.steps = selection, mask_seed, Steps(progress)
         self.question = ""  # the samples that verify are new to the first question that a file is used for
         self._options, self._correcting, self._correct = options, parts.correction, correct
@@ -306,7 +306,7 @@ class Measures:
         weight = self._weights[key]
         every = (
             *self._members(key in self._compensable),
-            *on_grid(weight, self._channel, self._decoding, axis=self._axes[key]),
+            *on_grid(weight, self._channel, self.decoding, axis=self._axes[key]),
             *self._considered[key],
         )
         return seeded(tuple(dict.fromkeys(every)), weight, self._mask_seed, key)
@@ -353,7 +353,7 @@ class Measures:
 
     @cached_property
     def _correction_cells(self) -> float:
-        return cells_of_numbers(self.correction_numbers, self._channel, self._decoding, self._counting)
+        return cells_of_numbers(self.correction_numbers, self._channel, self.decoding, self._counting)
 
     @cached_property
     def correction_numbers(self) -> int:

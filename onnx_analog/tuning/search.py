@@ -11,16 +11,19 @@ and Lehmacher 1995: tests in a fixed sequence).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
 from onnx_analog.coding.partition import Doubles
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.tuning.allocation import Allocation, Path, hull
 from onnx_analog.tuning.answers import Answer, Goal, Look, Point
 from onnx_analog.tuning.bisection import ROUNDS, cheapest
-from onnx_analog.tuning.candidates import Candidate
+from onnx_analog.tuning.candidates import Candidate, takes
 from onnx_analog.tuning.drops import Drop, samples_needed
 from onnx_analog.tuning.measures import QUICK, SEARCH, VERIFICATION, Measures
 
@@ -30,6 +33,32 @@ _STEP = 2**0.125  # times as much of each that follows the plan that was searche
 _MOST_STEPS = 64
 _GAP = 1.1  # times as many cells as the plan before: between the two there is none
 _RANKS = {True: 0, None: 1, False: 2}  # of what is known of a plan
+
+
+class _Found(NamedTuple):
+    """What a search found, which is to be verified.
+
+    Attributes
+    ----------
+    allocations : Path
+    place : int
+        Of the cheapest of these that met the goal; of the last, if none did.
+    first : Allocation or None
+        What is verified before those of places.
+    points : tuple of Point
+        All that were looked at.
+    sure : bool
+        Whether even the plan with the most cells is likely to be shown to hold.
+    rank : (bool, float)
+        Lower of what is better: sure, and in fewer cells; or, within a budget, losing less.
+    """
+
+    allocations: Path
+    place: int
+    first: Allocation | None
+    points: tuple[Point, ...]
+    sure: bool
+    rank: tuple[bool, float]
 
 
 class Search:
@@ -55,25 +84,36 @@ class Search:
         return 1 - (1 - self._confidence) / (4 if self._of.wholes else 2)
 
     def best(self, goal: Goal) -> Answer:
-        """Return the answer from all candidates."""
-        return self._answer(self._path(self._of.candidates), self._of.wholes, goal)
+        """Return the answer from all candidates.
 
-    def among(self, goal: Goal, *, digital: bool) -> Answer | None:
-        """Return the answer from candidates without analog cells, or from those with them.
+        Where decoding may take a table, those that take none are searched alone too, and the better of what both find
+        is verified: an estimator with a table may lose more than it is expected to.
+        """
+        found = [self._found(self._path(self._of.candidates), self._of.wholes, goal)]
+        if self._of.decoding == "table":
+            found += self._found_among(goal, lambda scheme: takes(scheme) == "none")
+        return self._verified(min(found, key=attrgetter("rank")), goal)
+
+    def among(self, goal: Goal, belongs: Callable[[Scheme], bool]) -> Answer | None:
+        """Return the answer from candidates whose schemes belong to a kind.
 
         None if a tensor has none, or a budget is too small.
         """
+        found = self._found_among(goal, belongs)
+        return self._verified(found[0], goal) if found else None
+
+    def _found_among(self, goal: Goal, belongs: Callable[[Scheme], bool]) -> list[_Found]:
+        """Return what is found among candidates whose schemes belong to a kind, if there is anything."""
         some = {
-            key: [each for each in of_tensor if (each.scheme.analog == "none") == digital]
-            for key, of_tensor in self._of.candidates.items()
+            key: [each for each in of_tensor if belongs(each.scheme)] for key, of_tensor in self._of.candidates.items()
         }
         if not all(some.values()):
-            return None
+            return []
         allocations = self._path(some)
-        whole = [each for each in self._of.wholes if _kinds(each) == {digital}]
+        whole = [each for each in self._of.wholes if all(map(belongs, _schemes(each)))]
         if goal.budget is not None and min(map(self._cells, (allocations[0], *whole))) > goal.budget:
-            return None
-        return self._answer(allocations, whole, goal)
+            return []
+        return [self._found(allocations, whole, goal)]
 
     def _path(self, listed: Mapping[str, list[Candidate]]) -> Path:
         """Return the allocations of all prices."""
@@ -82,14 +122,14 @@ class Search:
     def _cells(self, allocation: Allocation) -> float:
         return self._of.cells(allocation)
 
-    def _answer(self, allocations: Path, whole: list[Allocation], goal: Goal) -> Answer:
-        """Return the cheapest allocation that meets the goal, verified; the best there is if none does.
+    def _found(self, allocations: Path, whole: list[Allocation], goal: Goal) -> _Found:
+        """Return the cheapest allocation that meets the goal by the samples of the search; the best if none does.
 
         Those in `whole` are tried too, if they are cheaper than what the others need, or none of the others does.
         """
         self._expect(allocations[-1], _rounds(len(allocations)), goal)
         if goal.budget is not None:
-            return self._within(allocations, whole, goal, goal.budget)
+            return self._within(allocations, whole, goal.budget)
         limit = goal.limit
         assert limit is not None
         last, curve = len(allocations) - 1, dict[int, Point]()
@@ -124,7 +164,10 @@ class Search:
         chosen = self._whole(tried, limit, most=math.inf if holding is None else cells[holding], sure=sure)
         self._of.steps.end("quick looks", "looks")
         first = None if chosen is None else whole[chosen]
-        return self._verified(allocations, place, goal, curve, tried.values(), first, sure=sure)
+        least = math.inf if holding is None else cells[holding]
+        least = least if first is None else min(least, self._cells(first))
+        points = (*curve.values(), *tried.values())
+        return _Found(allocations, place, first, points, sure, (not sure, least))
 
     def _foreseen(self, drop: Drop) -> float:
         """Return the bound to expect from the samples that verify, from what those of the search have shown."""
@@ -141,7 +184,7 @@ class Search:
         likely = (n for n, point in tried.items() if not sure and point.drop.mean <= limit and point.cells < most)
         return next(certain, next(likely, None))
 
-    def _within(self, allocations: Path, whole: list[Allocation], goal: Goal, budget: float) -> Answer:
+    def _within(self, allocations: Path, whole: list[Allocation], budget: float) -> _Found:
         """Return what loses least within a budget: the allocation of one price, or one in `whole`."""
         fitting = [each for each in whole if self._cells(each) <= budget]
         places = [place for place, cells in enumerate(self._of.cells_along(allocations)) if cells <= budget]
@@ -150,36 +193,25 @@ class Search:
             raise OptionError(f"budget is {budget:g} cells per weight; the cheapest plan takes {least:.3f}")
         curve = {place: self._point(allocations[place]) for place in places[-1:]}
         tried = {number: self._point(each) for number, each in enumerate(fitting)}
+        points = (*curve.values(), *tried.values())
+        least = min(point.drop.mean for point in points)
         best = min(tried, key=lambda number: tried[number].drop.mean, default=None)
         if best is not None and all(tried[best].drop.mean < point.drop.mean for point in curve.values()):
-            return self._verified(allocations, 0, goal, curve, tried.values(), fitting[best])
-        return self._verified(allocations, places[-1], goal, curve, tried.values(), None)
+            return _Found(allocations, 0, fitting[best], points, False, (False, least))
+        return _Found(allocations, places[-1], None, points, False, (False, least))
 
-    def _verified(
-        self,
-        allocations: Path,
-        place: int,
-        goal: Goal,
-        curve: dict[int, Point],
-        tried: Iterable[Point],
-        first: Allocation | None,
-        *,
-        sure: bool = False,
-    ) -> Answer:
-        """Return the cheapest allocation that is shown to hold; if none is, one of which it is not known.
-
-        That in `first` is looked at before those of places; `tried` are points beside those of places.
-        """
+    def _verified(self, found: _Found, goal: Goal) -> Answer:
+        """Return the cheapest allocation that is shown to hold; if none is, one of which it is not known."""
+        allocations, place, first = found.allocations, found.place, found.first
         looks = list[tuple[Allocation, Look]]()
         if first is not None:
             looks.append((first, self._look(first, goal)))
         if goal.limit is not None:
-            looks += self._in_sequence(allocations, place, goal, sure=sure)
+            looks += self._in_sequence(allocations, place, goal, sure=found.sure)
         elif first is None:
             looks.append((allocations[place], self._look(allocations[place], goal)))
         self._of.steps.end("verification")
         allocation, look = min(looks, key=lambda each: (_RANKS[each[1].holds], each[1].cells))
-        points = sorted((*curve.values(), *tried), key=lambda point: point.cells)
         return Answer(
             allocation=allocation,
             plan=self._of.plan(allocation),
@@ -189,7 +221,7 @@ class Search:
             needed=self._needed(look, goal),
             last=look.cells >= self._cells(allocations[-1]),
             looks=tuple(each for _, each in looks),
-            curve=tuple(points),
+            curve=tuple(sorted(found.points, key=attrgetter("cells"))),
         )
 
     def _in_sequence(
@@ -208,7 +240,8 @@ class Search:
     def _look(self, allocation: Allocation, goal: Goal) -> Look:
         drop = self._of.drop(VERIFICATION, allocation, "verification", "trials that verify")
         holds = None if goal.limit is None else _holds(drop, goal.limit, self.confidence_of_look)
-        return Look(cells=self._cells(allocation), drop=drop, holds=holds, digital=_kinds(allocation) == {True})
+        digital = all(map(is_digital, _schemes(allocation)))
+        return Look(cells=self._cells(allocation), drop=drop, holds=holds, digital=digital)
 
     def _needed(self, look: Look, goal: Goal) -> int | None:
         if goal.limit is None or look.holds is not None:
@@ -267,6 +300,10 @@ def _holds(drop: Drop, limit: float, confidence: float) -> bool | None:
     return False if drop.lower(confidence) > limit else None
 
 
-def _kinds(allocation: Allocation) -> set[bool]:
-    """Return whether the tensors of an allocation have no analog cells: both where some have, and others none."""
-    return {choice.candidate.scheme.analog == "none" for choice in allocation.choices.values()}
+def is_digital(scheme: Scheme) -> bool:
+    """Return whether a scheme has no analog cells."""
+    return scheme.analog == "none"
+
+
+def _schemes(allocation: Allocation) -> Iterator[Scheme]:
+    return (choice.candidate.scheme for choice in allocation.choices.values())

@@ -364,10 +364,49 @@ def test_the_better_of_the_two_is_the_answer(first, monkeypatch):
     """Answers that take 9 or 1 and then 3 cells, all of which hold."""
     found = small(budget=4.5).best
     answers = iter([replace(found, cells=cells, holds=True) for cells in (first, 3.0)])
-    monkeypatch.setattr(search.Search, "_answer", lambda *_: next(answers))
+    monkeypatch.setattr(search.Search, "_verified", lambda *_: next(answers))
     monkeypatch.setattr(Answer, "digital", False)
     chosen = small(max_drop=20)
     assert (chosen.best.cells, chosen.rival.cells) == (min(first, 3.0), 3.0)
+
+
+@pytest.mark.parametrize(
+    ("decoding", "ranks", "chosen"),
+    [
+        ("table", [(False, 2.0), (False, 1.0)], 1),
+        ("table", [(False, 1.0), (False, 1.0)], 0),  # what has more candidates
+        ("table", [(False, 2.0), (True, 1.0)], 0),  # what is sure to be shown to hold
+        ("none", [(False, 2.0)], 0),
+        ("hard", [(False, 2.0)], 0),
+    ],
+)
+def test_where_a_table_may_be_taken_what_takes_none_is_searched_alone_too(decoding, ranks, chosen, monkeypatch):
+    """The samples of the search choose between the two, so that no look has less of the risk for it."""
+    schemes = [oa.Scheme.paper("raw", estimator=each) for each in ("unbiased", "affine")]
+    of_all = {"w": [SimpleNamespace(scheme=scheme) for scheme in schemes]}
+    found = [search._Found(None, 0, None, (), True, rank) for rank in ranks]
+    left, seen = iter(found), []
+    monkeypatch.setattr(search.Search, "_path", lambda _, listed: seen.append(listed))
+    monkeypatch.setattr(search.Search, "_found", lambda *_: next(left))
+    monkeypatch.setattr(search.Search, "_verified", lambda _, found, goal: found)
+    of = search.Search(SimpleNamespace(candidates=of_all, wholes=[], decoding=decoding), 0.95)
+    assert of.best(Goal(max_drop=0.01)) is found[chosen]
+    assert seen == [of_all, {"w": of_all["w"][1:]}][: len(ranks)]
+    assert next(left, None) is None
+    assert of.confidence_of_look == pytest.approx(0.975)
+
+
+@pytest.mark.parametrize("goal", [{"max_drop": 20}, {"budget": 10}])
+def test_what_was_searched_for_is_known_by_its_cells_or_by_what_it_loses(goal, monkeypatch):
+    seen = []
+    monkeypatch.setattr(search, "attrgetter", lambda name: lambda each: seen.append(each) or getattr(each, name))
+    best = small(**goal, decoding="table").best
+    ranks = {each.rank for each in seen if isinstance(each, search._Found)}
+    points = [point for each in seen if isinstance(each, search._Found) for point in each.points]
+    numbers = [point.cells if "max_drop" in goal else point.drop.mean for point in points]
+    assert len(ranks) >= 1
+    assert all(not unsure and number in numbers for unsure, number in ranks)
+    assert best.looks
 
 
 def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
