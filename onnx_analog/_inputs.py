@@ -25,7 +25,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.exclusive import WHOLE, check_exclusive
-from onnx_analog.coding.plan import Plan, changed_since, compensation_warnings, for_model
+from onnx_analog.coding.plan import Plan, compensation_warnings, marked_for_model
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError, brief
 from onnx_analog.graph import files
@@ -213,8 +213,8 @@ def warn_of_compensation(plans: Iterable[Plan], samples: int | None) -> None:
         logger.warning(text)
 
 
-def keep_valid_record(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
-    """Return a plan that is used with models, without its record where that does not hold; a warning says so.
+def marked_for(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
+    """Return a plan that is used with models,; its record is marked where that does not hold.
 
     Parameters
     ----------
@@ -224,14 +224,9 @@ def keep_valid_record(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
     pruned : float
         Share of their weights that are pruned first.
     """
-    if plan.verified is None:
-        return plan
-    texts = dict.fromkeys(changed_since(plan))
     for digest in map(model_digest, models):
-        texts |= dict.fromkeys(for_model(plan, digest, pruned=bool(pruned)))
-    for text in texts:
-        logger.warning(text)
-    return replace(plan, verified=None) if texts else plan
+        plan = marked_for_model(plan, digest, pruned=bool(pruned))
+    return plan
 
 
 def warn_of_other_samples(plan: Plan | Selection | None, samples: int | None) -> None:

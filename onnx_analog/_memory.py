@@ -13,8 +13,8 @@ from onnx_analog._inputs import (
     AnyPlan,
     channel_of,
     check_scheme_settings,
-    keep_valid_record,
     load_model,
+    marked_for,
     selection_of,
     stored_plan,
     warn_of_compensation,
@@ -85,7 +85,7 @@ def memory_of(
         _check_unused({**storing, "selection": selection, "compensate": compensate})
         return Memory(loaded, reference, {"channel": resolved, "modifiers": modifiers}, name, None)
     given = stored_plan(plan, integers, {**settings, "channel": resolved}, modifiers)
-    stored = keep_valid_record(given, model, pruned=sparsity)
+    stored = marked_for(given, model, pruned=sparsity)
     if compensate is None:
         warn_of_compensation([stored], None)
     else:

@@ -15,7 +15,7 @@ from onnx_analog._inputs import (
     Data,
     bare,
     check_function,
-    keep_valid_record,
+    marked_for,
     note_origin,
     reading_compensate,
     selection_of,
@@ -25,7 +25,7 @@ from onnx_analog._inputs import (
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.exclusive import PAPER_CELLS
-from onnx_analog.coding.plan import keep_record_if_compensated_alike
+from onnx_analog.coding.plan import changed_since, marked_for_compensation
 from onnx_analog.coding.scheme import STRATEGIES, Paper, Scheme
 from onnx_analog.coding.verified import UNKNOWN, input_warnings
 from onnx_analog.display import Progress, progress_of, silent
@@ -112,11 +112,13 @@ def protect(
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     source = bare(model)
     stored = stored_plan(plan, arguments["integers"], settings, modifiers)
-    stored = keep_valid_record(stored, source, pruned=arguments["sparsity"])
+    stored = marked_for(stored, source, pruned=arguments["sparsity"])
+    for text in changed_since(stored):
+        logger.warning(text)
     _question_cells(settings)
     if compensate is None:
         warn_of_compensation([stored], None)
-        stored = keep_record_if_compensated_alike(stored, None, UNKNOWN)
+        stored = marked_for_compensation(stored, None, UNKNOWN)
     samples = reading_compensate(compensate, compensate_samples, mean, std, preprocess, stored)
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
@@ -141,7 +143,7 @@ def _compensated(step: ProtectPass, model: ir.Model, samples: Callable[[Any], An
     warn_of_compensation([step.plan], len(data))
     for text in [] if step.plan.verified is None else input_warnings(step.plan.verified, data.made):
         logger.warning(text)
-    step = replace(step, plan=keep_record_if_compensated_alike(step.plan, len(data), data.made))
+    step = replace(step, plan=marked_for_compensation(step.plan, len(data), data.made))
     moments, left = input_moments(model, data, selection=step.selection, running={}, progress=progress)
     warn_of_left(left)
     return replace(step, moments=moments)

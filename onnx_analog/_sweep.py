@@ -23,7 +23,7 @@ from onnx_analog._inputs import (
     correcting,
     dataset_of,
     directed,
-    keep_valid_record,
+    marked_for,
     metric_of,
     modified,
     plan_of,
@@ -197,7 +197,7 @@ def _grid(given: Mapping[str, Any]) -> tuple[Grid, Collection[Plan]]:
     listed = varied.pop("channel", None) or _listed(specs, (str, Channel, type), "channel")
     read = {name: modified(plan, modifiers, without=()) for name, plan in _plans(given["plan"]).items()}
     models = _listed(given["model"], _MODELS, "model")
-    plans = {name: keep_valid_record(plan, *models, pruned=given["sparsity"]) for name, plan in read.items()}
+    plans = {name: marked_for(plan, *models, pruned=given["sparsity"]) for name, plan in read.items()}
     if given["compensate"] is None:
         warn_of_compensation(plans.values(), None)
     if "side_channel" in varied:

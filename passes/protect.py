@@ -55,6 +55,7 @@ __all__ = ["ProtectPass"]
 
 logger = logging.getLogger(__name__)
 
+_NOT_COMPENSATED = "weights are stored without compensation, and the plan is for compensated ones"
 AT_ONCE = 128 * 2**20  # bytes; larger models are encoded again when they are written, for they may not fit in memory
 
 
@@ -97,7 +98,8 @@ class ProtectPass(ir.passes.InPlacePass):
         if assumptions(stored.scheme for _, stored in coded):
             logger.warning(OPTIMISTIC)
         put(model, coded)
-        note_verified(model, carried(self.plan, coded) if self.moments or not self.plan.compensated else None)
+        plan = self.plan if self.moments or not self.plan.compensated else self.plan.marked(_NOT_COMPENSATED)
+        note_verified(model, carried(plan, coded))
         return ir.passes.PassResult(model, modified=True)
 
     def stored(self, model: ir.Model) -> list[tuple[Weight, Stored]]:
@@ -172,10 +174,11 @@ def put(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:
 
 
 def carried(plan: Plan, coded: Sequence[tuple[Weight, Stored]]) -> Verified | None:
-    """Return how a plan was verified, if weights are stored as it says, and none stays digital that should not."""
+    """Return how a plan was verified, marked if weights are stored otherwise, or some stay digital that should not."""
     stored = Plan(default=None, tensors={weight.key: stored.scheme for weight, stored in coded})
     verified = plan.verified
-    return verified if verified is not None and verified.plan_sha256 == stored.stored_sha256() else None
+    same = verified is not None and verified.plan_sha256 == stored.stored_sha256()
+    return (plan if same else plan.marked("tensors are stored otherwise than in the plan that was verified")).verified
 
 
 def replace_all(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from onnx_analog.cli.cost_tables import baseline_table, cost_table
 from onnx_analog.cli.tables import Table, table
-from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.plan import Plan, changed_since
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
 from onnx_analog.graph.manifest import Manifest
@@ -37,8 +37,8 @@ def plan_table(plan: Plan) -> Table:
             f"For weights compensated{by}: without compensation, or with other samples, cells and losses differ"
         )
     if plan.verified is not None:
-        how = "Verified" if plan.is_as_verified else "Changed after it was verified"
-        notes.append(f"{how}: {plan.verified}")
+        notes.append(f"Verified: {plan.verified}")
+        notes += [f"{text[0].upper()}{text[1:]}" for text in changed_since(plan)]
     result.caption = ". ".join(notes) or None
     return result
 

@@ -24,7 +24,6 @@ from onnx_analog.errors import AnalogError, OptionError, brief, located, of_cont
 from onnx_analog.settings import check_names, named
 
 FORMAT = "onnx-analog-plan/1"
-_NOT_FOR_IT = "what was verified does not hold for it"
 MOST_BYTES = 16 * reading.MIB  # of a plan's file
 MOST_TENSORS = 100_000
 MOST_PATTERNS = 1000
@@ -234,9 +233,16 @@ class Plan:
         """Whether tensors are stored as in the plan that was verified, and by as many samples that compensate."""
         return (
             self.verified is not None
+            and self.verified.otherwise is None
             and self.verified.plan_sha256 == self.stored_sha256()
             and self.verified.compensated_by == self.compensated_by
         )
+
+    def marked(self, reason: str | None) -> Plan:
+        """Return the plan with the reason why it is not used as it was verified, in its record; the first one stays."""
+        if self.verified is None or self.verified.otherwise is not None or reason is None:
+            return self
+        return replace(self, verified=replace(self.verified, otherwise=reason))
 
     def to_json(self) -> str:
         """Return the plan as the text of a file."""
@@ -344,27 +350,24 @@ def compensation_warnings(plan: Plan, samples: int | None) -> Iterator[str]:
 
 
 def changed_since(plan: Plan) -> Iterator[str]:
-    """Yield a warning if a plan is not the one that was verified."""
+    """Yield a warning if a plan, or what is stored by it, is not what was verified."""
     if plan.verified is not None and not plan.is_as_verified:
-        yield f"the plan was changed after it was verified ({plan.verified.correction}): {_NOT_FOR_IT}"
+        reason = plan.verified.otherwise or "the plan was changed after it was verified"
+        yield f"{reason} ({plan.verified.correction}): what was verified does not hold here"
 
 
-def for_model(plan: Plan, sha256: str | None, *, pruned: bool) -> Iterator[str]:
-    """Yield a warning if a plan was verified with another model, as digests of files tell, or without pruning it."""
-    if plan.verified is None:
-        return
+def marked_for_model(plan: Plan, sha256: str | None, *, pruned: bool) -> Plan:
+    """Return a plan, marked if it was verified with another model, as digests of files tell, or without pruning it."""
+    theirs = None if plan.verified is None else plan.verified.model_sha256
     if pruned:
-        how = f"the plan was verified without that ({plan.verified.correction})"
-        yield f"the model is pruned first, and {how}: {_NOT_FOR_IT}"
-        return
-    theirs = plan.verified.model_sha256
+        return plan.marked("the model was pruned, and the plan was verified without that")
     if theirs is not None and sha256 is not None and theirs != sha256:
-        how = f"({plan.verified.correction}), as the SHA-256 of its files tells"
-        yield f"the plan was verified with another model {how}: what was verified does not hold for this one"
+        return plan.marked("the plan was verified with another model, as the SHA-256 of its files tells")
+    return plan
 
 
-def keep_record_if_compensated_alike(plan: Plan, samples: int | None, inputs: Inputs) -> Plan:
-    """Return a plan, without its record unless weights make up for each other's errors as where it was verified.
+def marked_for_compensation(plan: Plan, samples: int | None, inputs: Inputs) -> Plan:
+    """Return a plan, marked unless weights make up for each other's errors as where it was verified.
 
     Parameters
     ----------
@@ -374,10 +377,18 @@ def keep_record_if_compensated_alike(plan: Plan, samples: int | None, inputs: In
     inputs : Inputs
         How they are made.
     """
-    if plan.verified is None:
+    verified = plan.verified
+    if verified is None:
         return plan
-    same = samples == plan.verified.compensated_by and not any(input_warnings(plan.verified, inputs))
-    return plan if same else replace(plan, verified=None)
+    if samples != verified.compensated_by:
+        here, there = (
+            "without compensation" if count is None else f"with compensation by {counted(count, 'sample')}"
+            for count in (samples, verified.compensated_by)
+        )
+        return plan.marked(f"weights are stored {here}, and the plan was verified {there}")
+    if any(input_warnings(verified, inputs)):
+        return plan.marked("the inputs that compensate were made otherwise than where the plan was verified")
+    return plan
 
 
 def reading_warnings(plan: Plan, samples: int | str | None, inputs: Inputs, channels: str) -> Iterator[str]:

@@ -110,6 +110,9 @@ class Verified:
     samples_seen_before: bool = setting(
         False, help="Whether an earlier search for another goal looked at the samples that verified."
     )
+    otherwise: str | None = setting(
+        None, help="Why the plan, or a model that is stored by it, is not what was verified, in words."
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -78,7 +78,8 @@ class ProtectedModel(Model):
     read_mark : str or None
         Says what a model whose levels were read from noisy cells was read with.
     verified : Verified or None
-        How the plan that it is stored by was verified; None if that is not known.
+        How the plan that it is stored by was verified; None if that is not known. It tells why, where the model is
+        stored otherwise.
     """
 
     model: ir.Model
@@ -91,7 +92,8 @@ class ProtectedModel(Model):
     @cached_property
     def plan(self) -> Plan:
         """The scheme of each tensor."""
-        by = None if self.verified is None else self.verified.compensated_by
+        as_verified = self.verified is not None and self.verified.otherwise is None
+        by = self.verified.compensated_by if self.verified is not None and as_verified else None
         return Plan(
             default=None,
             tensors={tensor.key: tensor.scheme for tensor in self.tensors},

@@ -124,7 +124,7 @@ def towards_stored(plan: Plan) -> Iterator[str]:
 
     Where all reads are alike, `corrects_nothing` says the same.
     """
-    verified = plan.verified
+    verified = plan.verified if plan.is_as_verified else None
     if verified is not None and verified.corrected_by is not None and not all(map(reads_alike, plan.schemes)):
         yield (
             "reference is left out, but the plan was verified with correction towards the original: without it, reads "

@@ -16,7 +16,7 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.limit import Limit
-from onnx_analog.coding.plan import Plan, keep_record_if_compensated_alike, reading_warnings
+from onnx_analog.coding.plan import Plan, marked_for_compensation, reading_warnings
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.errors import DataError, ModelError, OptionError
@@ -741,18 +741,16 @@ class Experiment:
         if planes.schemes == plan.schemes:
             coded = _within(model, planes)
             put(model, coded)
-            note_verified(model, carried(self._keep_record_if_compensated_alike(plan), coded))
+            note_verified(model, carried(self._marked(plan), coded))
         else:  # those of another plan, which is read in another way
-            step = ProtectPass(
-                plan=self._keep_record_if_compensated_alike(plan), selection=selection, moments=self.moments(selection)
-            )
+            step = ProtectPass(plan=self._marked(plan), selection=selection, moments=self.moments(selection))
             model = pipeline.run([step], model)
         return just_protected(pipeline.run([ManifestPass()], model))
 
-    def _keep_record_if_compensated_alike(self, plan: Plan) -> Plan:
-        """Return a plan, without how it was verified if weights are compensated otherwise here."""
+    def _marked(self, plan: Plan) -> Plan:
+        """Return a plan, marked if weights are compensated otherwise here than where it was verified."""
         inputs = self._compensate.made if isinstance(self._compensate, Dataset) else UNKNOWN
-        return keep_record_if_compensated_alike(plan, self.compensating_samples, inputs)
+        return marked_for_compensation(plan, self.compensating_samples, inputs)
 
     def _protected_as(self, planes: Planes) -> ProtectedModel:
         model = self._model.clone()

@@ -16,7 +16,9 @@ import onnx_analog as oa
 from onnx_analog import _inputs
 from onnx_analog.errors import ModelError
 from onnx_analog.graph import files
+from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import VERIFIED_KEY
+from onnx_analog.passes import ManifestPass, ProtectPass, pipeline
 from onnx_analog.run import correcting
 from onnx_analog.run.data import Input, Preprocessing
 from tests.cli.test_app import cli, done, shelf  # noqa: F401 - fixtures
@@ -143,32 +145,72 @@ def test_a_correction_without_the_original_is_a_warning(cli, plan, caplog, shelf
         assert count(caplog, "reference is left out") == 0
 
 
+STORED = "tensors are stored otherwise than in the plan that was verified (corrected by 20 samples): "
+COMPENSATED = "and the plan was verified with compensation by 40 samples (corrected by 20 samples): "
+
+
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "said", "later"),
     [
-        ("--side-bits-per-cell 3 --compensate calib.npz", CHANGED),
+        ("--side-bits-per-cell 3 --compensate calib.npz", CHANGED, STORED),
         (
             "--sparsity 0.5 --compensate calib.npz",
-            "the model is pruned first, and the plan was verified without that (corrected by 20 samples): ",
+            "the model was pruned, and the plan was verified without that (corrected by 20 samples): ",
+            "the model was pruned, and the plan was verified without that (corrected by 20 samples): ",
         ),
-        ("--compensate calib.npz --compensate-samples 30", "the plan was verified with compensation by 40 samples"),
-        ("", "compensate is left out, but the plan is for compensated weights: "),
-        ("--compensate calib.npz --exclude b", "the plan names b, which is not among the tensors that are stored"),
+        (
+            "--compensate calib.npz --compensate-samples 30",
+            "the plan was verified with compensation by 40 samples",
+            f"weights are stored with compensation by 30 samples, {COMPENSATED}",
+        ),
+        (
+            "",
+            "compensate is left out, but the plan is for compensated weights: ",
+            f"weights are stored without compensation, {COMPENSATED}",
+        ),
+        (
+            "--compensate calib.npz --exclude b",
+            "the plan names b, which is not among the tensors that are stored",
+            STORED,
+        ),
     ],
 )
-def test_a_model_that_is_not_as_verified_does_not_say_so(cli, plan, caplog, tmp_path, more, said):  # noqa: F811
-    done(cli(f"protect model.onnx --plan tuned.json {more} -o a.onnx"))
+def test_a_model_that_is_not_as_verified_says_so(cli, plan, caplog, monkeypatch, tmp_path, more, said, later):  # noqa: F811
+    """Each later command says it in one line, and still corrects by as many samples as verified the plan."""
+    used = []
+    one_call = correcting.one_call
+    monkeypatch.setattr(correcting, "one_call", lambda *given: used.append(one_call(*given)) or used[-1])
+    done(cli(f"protect model.onnx --plan tuned.json {more} -o a.onnx --save-plan again.json"))
     assert count(caplog, said) == 1
     stored = oa.load(tmp_path / "a.onnx")
-    assert stored.plan.verified is None
-    assert VERIFIED_KEY not in stored.model.metadata_props
+    assert not stored.plan.is_as_verified
+    assert stored.plan.verified == replace(plan.verified, otherwise=stored.plan.verified.otherwise)
+    assert " ".join(done(cli("plan show again.json")).split()).count(later[1:]) == 1
+    for line in (
+        "evaluate a.onnx --data test.npz --trials 1 --correct calib.npz --reference model.onnx",
+        "check a.onnx --data test.npz --max-drop 99",
+        "sensitivity a.onnx --data test.npz",
+        "readback a.onnx --correct calib.npz -o b.onnx",
+    ):
+        caplog.clear()
+        done(cli(line))
+        assert [text.startswith(later) for text in caplog.messages if "verified" in text] == [True], line
+    assert {len(each) for each in used} == {20}
+
+
+def test_a_pass_without_samples_that_compensate_marks_the_record(plan, shelf):  # noqa: F811
+    stored = pipeline.run([ProtectPass(plan=plan), ManifestPass()], files.load(shelf / "model.onnx"))
+    found = open_protected(stored).plan
+    assert found.verified.otherwise == "weights are stored without compensation, and the plan is for compensated ones"
+    assert not found.is_as_verified
+    assert not found.compensated
 
 
 def test_another_model_is_a_warning(cli, plan, caplog, shelf, tmp_path):  # noqa: F811
     other = onnx.load(shelf / "model.onnx")
     other.doc_string = "another file"
     onnx.save(other, tmp_path / "other.onnx")
-    said = "the plan was verified with another model (corrected by 20 samples), as the SHA-256 of its files tells: "
+    said = "the plan was verified with another model, as the SHA-256 of its files tells (corrected by 20 samples): "
     for line in (
         "protect {} --plan tuned.json --compensate calib.npz -o {}2.onnx",
         f"check {{}} --plan tuned.json --data test.npz --max-drop 99 {ALL}",
@@ -178,8 +220,8 @@ def test_another_model_is_a_warning(cli, plan, caplog, shelf, tmp_path):  # noqa
             caplog.clear()
             done(cli(line.format(name, name)))
             assert count(caplog, said) == warned, line
-    assert oa.load(tmp_path / "model.onnx2.onnx").plan.verified is not None
-    assert oa.load(tmp_path / "other.onnx2.onnx").plan.verified is None
+    assert oa.load(tmp_path / "model.onnx2.onnx").plan.is_as_verified
+    assert not oa.load(tmp_path / "other.onnx2.onnx").plan.is_as_verified
 
 
 @pytest.mark.parametrize(
@@ -256,8 +298,8 @@ def test_images_that_are_made_otherwise_are_a_warning(cli, shelf, samples, caplo
         caplog.clear()
         done(cli(line))
         assert count(caplog, said) == warned, line
-    kept = {name: oa.load(tmp_path / f"{name}.onnx").plan.verified for name in ("right", "wrong", "none")}
-    assert [name for name, found in kept.items() if found is not None] == ["right"]
+    kept = {name: oa.load(tmp_path / f"{name}.onnx").plan for name in ("right", "wrong", "none")}
+    assert [name for name, found in kept.items() if found.is_as_verified] == ["right"]
 
 
 def test_a_damaged_record_of_a_model_is_refused(cli, plan, shelf, tmp_path):  # noqa: F811
@@ -305,7 +347,7 @@ def test_other_weights_beside_the_file_are_another_model(cli, shelf, caplog, tmp
     for folder, warned in (("a", 0), ("b", 1)):
         caplog.clear()
         done(cli(f"protect {folder}/m.onnx --plan tuned.json -o {folder}.onnx"))
-        assert count(caplog, "the plan was verified with another model (corrected by 20 samples)") == warned
+        assert count(caplog, "the plan was verified with another model, as ") == warned
 
 
 @pytest.mark.parametrize(
@@ -332,7 +374,9 @@ def test_the_plan_is_shown_with_its_record(cli, plan, tmp_path):  # noqa: F811
     assert f"Verified: {plan.verified}" in shown
     body = {**plan.to_dict(), "tensors": {"a": None}}
     (tmp_path / "tuned.json").write_text(json.dumps(body), encoding="utf-8")
-    assert "Changed after it was verified: " in " ".join(done(cli("plan show tuned.json")).split())
+    assert "The plan was changed after it was verified (corrected by 20 samples): " in " ".join(
+        done(cli("plan show tuned.json")).split()
+    )
     done(cli("protect model.onnx --integers 4 -o a.onnx --save-plan plain.json"))
     assert "verified" not in done(cli("plan show plain.json"))
 

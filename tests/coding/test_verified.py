@@ -16,7 +16,7 @@ from onnx_analog import channels
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.statistical import StatisticalPcm as PcmDrift
 from onnx_analog.coding import plan as plans_module
-from onnx_analog.coding.plan import Plan, changed_since, for_model, keep_record_if_compensated_alike, reading_warnings
+from onnx_analog.coding.plan import Plan, changed_since, marked_for_compensation, marked_for_model, reading_warnings
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.verified import UNKNOWN, Inputs, Verified, correction_warnings, input_warnings
 from onnx_analog.errors import OptionError
@@ -184,9 +184,7 @@ def test_a_record_does_not_hold_for_a_plan_that_was_changed(changed):
     plan = changed(verified(Plan(default=ONE, tensors={"a": OTHER})))
     assert plan.verified is not None
     assert not plan.is_as_verified
-    said = (
-        "the plan was changed after it was verified (corrected by 100 samples): what was verified does not hold for it"
-    )
+    said = "the plan was changed after it was verified (corrected by 100 samples): what was verified does not hold here"
     assert list(changed_since(plan)) == list(reading_warnings(plan, None, UNKNOWN, "")) == [said]
 
 
@@ -250,27 +248,48 @@ def test_another_number_of_a_channel_changes_the_digest():
     assert (len(digests), len(drifts)) == (2, 2)
 
 
+def otherwise(plan):
+    """Return what a record says of why it does not hold."""
+    return None if plan.verified is None else plan.verified.otherwise
+
+
 def test_a_record_is_of_a_model():
     plan = verified(Plan(default=ONE), model_sha256="b" * 64)
-    assert not list(for_model(plan, "b" * 64, pruned=False))
-    assert not list(for_model(plan, None, pruned=False))  # nobody knows
-    assert not list(for_model(verified(Plan(default=ONE)), "c" * 64, pruned=False))
-    assert not list(for_model(Plan(default=ONE), "c" * 64, pruned=True))
-    (text,) = for_model(plan, "c" * 64, pruned=False)
-    assert text.startswith("the plan was verified with another model (corrected by 100 samples), as ")
-    (text,) = for_model(plan, "b" * 64, pruned=True)
-    assert text.startswith(
-        "the model is pruned first, and the plan was verified without that (corrected by 100 samples): "
-    )
+    assert marked_for_model(plan, "b" * 64, pruned=False).is_as_verified
+    assert marked_for_model(plan, None, pruned=False).is_as_verified  # nobody knows
+    assert marked_for_model(verified(Plan(default=ONE)), "c" * 64, pruned=False).is_as_verified
+    assert marked_for_model(Plan(default=ONE), "c" * 64, pruned=True).verified is None
+    other = marked_for_model(plan, "c" * 64, pruned=False)
+    assert not other.is_as_verified
+    assert otherwise(other) == "the plan was verified with another model, as the SHA-256 of its files tells"
+    assert list(changed_since(other)) == [
+        f"{otherwise(other)} (corrected by 100 samples): what was verified does not hold here"
+    ]
+    pruned = marked_for_model(plan, "b" * 64, pruned=True)
+    assert otherwise(pruned) == "the model was pruned, and the plan was verified without that"
+    assert marked_for_model(pruned, "c" * 64, pruned=False) == pruned
+    assert otherwise(marked_for_model(pruned, "c" * 64, pruned=False)) == otherwise(pruned)  # the first one stays
 
 
-def test_a_record_is_kept_only_by_what_is_compensated_alike():
+def test_a_record_holds_only_for_what_is_compensated_alike():
     plan = verified(Plan(default=ONE))
-    assert keep_record_if_compensated_alike(plan, 100, HOW).verified is plan.verified
-    for other in ((99, HOW), (None, UNKNOWN), (100, PLAIN)):
-        assert keep_record_if_compensated_alike(plan, *other).verified is None
+    assert marked_for_compensation(plan, 100, HOW).verified is plan.verified
+    for samples, inputs, why in (
+        (
+            99,
+            HOW,
+            "weights are stored with compensation by 99 samples, and the plan was verified with compensation by 100 ",
+        ),
+        (None, UNKNOWN, "weights are stored without compensation, and the plan was verified with compensation by 100 "),
+        (100, PLAIN, "the inputs that compensate were made otherwise than where the plan was verified"),
+    ):
+        marked = marked_for_compensation(plan, samples, inputs)
+        assert not marked.is_as_verified
+        assert otherwise(marked).startswith(why)
+        assert marked.verified == replace(plan.verified, otherwise=otherwise(marked))
     alone = replace(plan, compensated=False, compensated_by=None, verified=record(compensated_by=None))
-    assert keep_record_if_compensated_alike(alone, None, UNKNOWN).verified is not None
+    assert marked_for_compensation(alone, None, UNKNOWN).verified is alone.verified
+    assert otherwise(marked_for_compensation(alone, 9, HOW)).endswith("the plan was verified without compensation")
 
 
 # --------------------------------------------------------------------------------------------- what is done otherwise
@@ -358,6 +377,6 @@ def test_a_plan_without_a_record_is_used_as_before():
     assert not [
         *changed_since(plan),
         *reading_warnings(plan, None, UNKNOWN, ""),
-        *for_model(plan, "c" * 64, pruned=True),
+        *changed_since(marked_for_model(plan, "c" * 64, pruned=True)),
     ]
-    assert keep_record_if_compensated_alike(plan, 7, UNKNOWN) is plan
+    assert marked_for_compensation(plan, 7, UNKNOWN) is plan
