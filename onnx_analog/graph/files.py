@@ -291,6 +291,15 @@ def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
     yield from (Path(path).parent / location for location in locations)
 
 
+def source_digest(model: ir.Model) -> str | None:
+    """Return the SHA-256 of the file that a model was loaded from; None if it was made in memory, or the file is gone.
+
+    Where its tensors are in other files, theirs are not in it; see `model_digest`.
+    """
+    path = Path(model.graph.meta.get(_PATH, ""))
+    return file_digest(path) if path.is_file() else None
+
+
 def source_files(model: ir.Model) -> Iterator[Path]:
     """Yield the files that a model was loaded from, however it was changed since; none if it was made in memory."""
     if _PATH in model.graph.meta:

@@ -16,8 +16,9 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, ModelError
+from onnx_analog.graph.files import source_digest
 from onnx_analog.graph.protected import ProtectedModel
-from onnx_analog.graph.stored import StoredTensor, channels_of
+from onnx_analog.graph.stored import SOURCE_KEY, StoredTensor, channels_of
 from onnx_analog.graph.weights import all_tensors
 from onnx_analog.passes import CorrectPass
 from onnx_analog.run.correction import (
@@ -160,6 +161,16 @@ def originals_of(reference: ir.Model, tensors: Iterable[StoredTensor]) -> dict[s
     return originals
 
 
+def other_source(model: ir.Model, reference: ir.Model | None) -> Iterator[str]:
+    """Yield a warning if a reference is of another file than the one that was protected, as digests of files tell."""
+    protected, named = model.metadata_props.get(SOURCE_KEY), None if reference is None else source_digest(reference)
+    if protected is not None and named is not None and protected != named:
+        yield (
+            "the reference is not the file that was protected, as the SHA-256 in the model tells, so losses and "
+            "corrections refer to another model. Give the file that was protected, unless you mean this one"
+        )
+
+
 def is_pruned(model: Mapping[str, Array], original: Mapping[str, Array]) -> bool:
     """Return whether each weight of a model, by storage key, is that of the original or 0."""
     return all(
@@ -215,7 +226,8 @@ class Corrections:
             plan, read = protected.plan, (schemes[each.scheme] for each in protected.tensors)
             alike = (*corrects_nothing(read), *towards_stored(plan)) if reference is None else ()
             otherwise = reading_warnings(plan, len(samples), samples.made, read_through)
-            self.warnings = (*self._corrector.warnings, *otherwise, *alike)
+            source = other_source(protected.model, reference)
+            self.warnings = (*source, *self._corrector.warnings, *otherwise, *alike)
 
     def of(self, read: ProtectedModel) -> CorrectPass:
         """Return the pass that corrects a model as it was read."""

@@ -41,6 +41,7 @@ from onnx_analog.run.correcting import (
     corrects_nothing,
     is_pruned,
     originals_of,
+    other_source,
     seen_samples,
     towards_stored,
 )
@@ -635,6 +636,7 @@ class Experiment:
             *doubts(self.chosen, len(self.data), self.clean, None if of_scale else alone),
             *of_scale,
             *self._doubts_of(self._given_value),
+            *other_source(self._model, self._reference),
             *self._seen_samples(),
         )
 

@@ -410,3 +410,32 @@ def test_more_samples_than_there_are_is_a_warning(cli, samples, caplog, line, sa
 def test_samples_of_the_default_number_may_be_fewer(cli, samples, caplog):  # noqa: F811
     done(cli("protect model.onnx --integers 4 --compensate calib.npz -o a.onnx"))
     assert not [text for text in caplog.messages if "there are" in text]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evaluate a.onnx --data test.npz --trials 1",
+        "check a.onnx --data test.npz --max-drop 99",
+        "readback a.onnx --correct calib.npz -o b.onnx --force",
+        "readback a.onnx --correct calib.npz --trials 1 -o c --force",
+        "readback a.onnx --correct calib.npz --statistics s.json --data test.npz -o b.onnx --force",
+    ],
+)
+def test_a_reference_that_is_not_the_file_that_was_protected_is_a_warning(cli, samples, caplog, tmp_path, line):  # noqa: F811
+    said = "the reference is not the file that was protected, as the SHA-256 in the model tells, so losses and "
+    done(cli("prune model.onnx --sparsity 0.5 -o pruned.onnx"))
+    done(cli("protect pruned.onnx --integers 4 -o a.onnx"))
+    for reference, warned in (("pruned.onnx", False), ("model.onnx", True)):
+        caplog.clear()
+        done(cli(f"{line.replace(' c ', f' {reference}.d ')} --reference {reference}"))
+        assert any(text.startswith(said) for text in caplog.messages) == warned, reference
+
+
+def test_a_reference_that_is_no_file_is_not_compared_with_that(samples, caplog, tmp_path, shelf):  # noqa: F811
+    stored = oa.protect(shelf / "model.onnx", integers=4)
+    oa.evaluate(stored, shelf / "test.npz", trials=1, reference=onnx.load(shelf / "model.onnx"))
+    assert not count(caplog, "the reference is not the file")
+    other = oa.protect(onnx.load(shelf / "model.onnx"), integers=4)  # whose file is not known
+    oa.evaluate(other, shelf / "test.npz", trials=1, reference=shelf / "model.onnx")
+    assert not count(caplog, "the reference is not the file")
