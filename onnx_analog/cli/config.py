@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from onnx_analog.disk import reading
-from onnx_analog.errors import AnalogError, OptionError, one_line
+from onnx_analog.errors import AnalogError, OptionError, OutputError, one_line
 from onnx_analog.spelling import nearest
 from onnx_analog.study.config import IN_PYTHON, config_text
 
@@ -100,8 +100,8 @@ def check_saved(ctx: click.Context, target: Path) -> None:
     """Refuse to write the options over a file that another option names, or over any file without --force."""
     from onnx_analog.disk import writing
 
-    if "force" not in ctx.params and target.exists():
-        raise OptionError(f"{str(target)!r} already exists: choose another name for --save-config")
+    if "force" not in ctx.params and target.is_file():
+        raise OutputError(f"{str(target)!r} already exists: choose another name for --save-config")
     named = list(_paths(ctx))
     writing.check_outputs(
         [target],

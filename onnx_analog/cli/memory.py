@@ -12,6 +12,7 @@ import click
 from onnx_analog.cli import completion
 from onnx_analog.cli.console import several
 from onnx_analog.cli.options import CHANGES, COMPENSATE, PRUNE_SCOPE, SELECTION, SPARSITY, selection_of
+from onnx_analog.cli.paths import FILE_OR_FUNCTION
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.settings import settings_of
@@ -29,6 +30,7 @@ _DEPENDS = {
 MEMORY = several(
     click.option(
         "--plan",
+        type=FILE_OR_FUNCTION,
         metavar="FILE",
         shell_complete=completion.files,
         help="How a plain MODEL is stored: a plan's JSON file, or module:function.",

@@ -43,6 +43,16 @@ class FileOr(_Path):
         return [*super().shell_complete(ctx, param, incomplete), *map(CompletionItem, word)]
 
 
+class _FileOrFunction(_Path):
+    """A file that exists, or module:function."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text, or fail as click does."""
+        if ":" in value and not Path(value).exists() and "\0" not in value:
+            return value
+        return super().convert(value, param, ctx)
+
+
 class _Out(_Path):
     """A path to be written. Refuses "-", which means stdout in other programs."""
 
@@ -66,3 +76,4 @@ FILE = _Path(exists=True, dir_okay=False, path_type=Path)
 OUT = _Out(folder=False)
 OUT_OR_FOLDER = _Out(folder=True)
 FILE_NAME = _Path(exists=True, dir_okay=False)  # as text
+FILE_OR_FUNCTION = _FileOrFunction(exists=True, dir_okay=False)  # as text

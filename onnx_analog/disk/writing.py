@@ -81,7 +81,14 @@ def check_outputs(
 def _check_named(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.name in ("", ".."):  # ".", "/" and what leads up
-            raise OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name")
+            raise _folder_given(path)
+
+
+def _folder_given(path: Path) -> OutputError:
+    """Return the error about a folder where a file is needed: as of an input, the command line is at fault."""
+    error = OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name")
+    error.exit_code = OptionError.exit_code
+    return error
 
 
 def _kind(path: Path) -> int | None:
@@ -147,7 +154,7 @@ def _check_free(path: Path, *, force: bool) -> None:
     if mode is None:
         return
     if stat.S_ISDIR(mode):
-        raise OutputError(f"{str(path)!r} is a folder; a file is needed. Choose another name")
+        raise _folder_given(path)
     if stat.S_ISLNK(mode):
         raise OutputError(
             f"{str(path)!r} is a link, and links are not replaced. Give the path of the file it points to"

@@ -31,6 +31,7 @@ from onnx_analog.cli.options import (
     shown,
     stem,
 )
+from onnx_analog.cli.paths import FILE_OR_FUNCTION
 from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import options_of
 from onnx_analog.coding.scheme import Paper
@@ -56,6 +57,7 @@ from onnx_analog.errors import printable
     "--plan",
     cls=Option,
     section=FAMILY,
+    type=FILE_OR_FUNCTION,
     metavar="FILE",
     shell_complete=completion.files,
     help="JSON file that says how each tensor is stored, or module:function; see `onnx-analog plan`.",

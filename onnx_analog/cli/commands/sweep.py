@@ -33,6 +33,7 @@ from onnx_analog.cli.options import (
     modifiers_of,
     selection_of,
 )
+from onnx_analog.cli.paths import FILE_OR_FUNCTION
 from onnx_analog.cli.progress import watch
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.errors import OptionError, printable
@@ -109,6 +110,7 @@ FAMILY = "Further points"
     cls=Option,
     section=FAMILY,
     multiple=True,
+    type=FILE_OR_FUNCTION,
     metavar="FILE",
     shell_complete=completion.files,
     help="Add a point from a plan: a JSON file, whose name it takes, or module:function; repeatable.",

@@ -31,6 +31,7 @@ from onnx_analog.cli.options import (
     shown,
     stem,
 )
+from onnx_analog.cli.paths import FILE_OR_FUNCTION
 from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.coding.scheme import Scheme
@@ -66,6 +67,7 @@ def _stopped(params: Mapping[str, Any]) -> str:
 @options_of(Scheme, only=("mask_seed",))
 @click.option(
     "--plan",
+    type=FILE_OR_FUNCTION,
     metavar="FILE",
     help="Also try this plan, such as the one used in training: JSON file, or module:function; see `onnx-analog plan`.",
 )
