@@ -50,7 +50,7 @@ from onnx_analog.run.data import Dataset, Preprocessing
 from onnx_analog.run.session import Network
 from onnx_analog.settings import settings_of
 from onnx_analog.study import axes, engines, sweeps
-from onnx_analog.study.arguments import GridArguments, check_axes, check_used, filled, takes_channels
+from onnx_analog.study.arguments import GridArguments, check_axes, check_used, filled, plans_alone, takes_channels
 from onnx_analog.study.arguments import checked as checked_grid
 from onnx_analog.study.config import config_text
 from onnx_analog.study.grid import Grid
@@ -73,6 +73,7 @@ def run_sweep(
     arguments: dict[str, Any], *, out: Paths | None, config: str | None, progress: Callable[[int, int], None]
 ) -> Swept:
     """Return what `onnx_analog.api.sweep` returns for its arguments."""
+    arguments = plans_alone(arguments)
     given = {
         **arguments,
         **checked(**{name: arguments[name] for name in CHECKED}),

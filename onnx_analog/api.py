@@ -350,7 +350,7 @@ def sweep(
         Further settings of `onnx_analog.coding.scheme.Scheme` to vary, and their values.
     plan : plan, sequence of plans, or mapping of name to plan, optional
         Further points; each has its own channel. See `protect` for the forms of a plan. A file is named by its stem.
-        With an empty `strategy`, plans alone are compared, and the other arguments of the grid are refused.
+        Without `strategy` and other arguments of the grid, or with an empty `strategy`, plans alone are compared.
     rivals : bool
         Whether digital rivals are further points, in cells of each channel: int8 and int4, each per tensor and per
         output channel, and entropy-coded quantisation in the steps of `onnx_analog.study.rivals.STEPS`.

@@ -65,6 +65,17 @@ def checked(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return check_values(GridArguments, given)
 
 
+def plans_alone(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments, with no strategies where plans are given, and nothing that says which strategies to compare."""
+    of_grid = any(arguments[name] is not None for name in ("strategy", *_OF_POINTS) if name != "channel")
+    alone = _is_given(arguments["plan"]) and not of_grid and not _is_given(arguments["grid"])
+    return {**arguments, "strategy": () if alone else arguments["strategy"]}
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and not (isinstance(value, list | tuple | Mapping) and not value)
+
+
 def check_axes(arguments: Mapping[str, Any], axes: Collection[str]) -> None:
     """Raise `OptionError` if an argument is given whose place an axis of the grid takes."""
     for axis in axes:
@@ -100,7 +111,8 @@ def check_used(arguments: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) 
             raise OptionError(
                 f"{name} is given, and strategy is {', '.join(strategies)}, which {why}: leave one of them out"
                 if strategies
-                else f"{name} is given, and only plans are compared, which have their own: leave it out"
+                else f"{name} is given, and only plans are compared, which have their own: leave it out, or name "
+                "strategies to compare with them"
             )
 
 

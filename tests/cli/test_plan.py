@@ -196,7 +196,7 @@ WRONG_PLANS = {
 
 @pytest.mark.parametrize(("text", "said"), WRONG_PLANS.items(), ids=[said[-24:] for said in WRONG_PLANS.values()])
 @pytest.mark.parametrize(
-    ("command", "code"), [("protect", 1), (SWEEP, 1), ("check --data test.npz --max-drop 1 --metric agreement", 2)]
+    ("command", "code"), [("protect", 1), (DIGITAL, 1), ("check --data test.npz --max-drop 1 --metric agreement", 2)]
 )
 def test_whatever_is_wrong_in_a_plan_has_one_code(cli, command, code, text, said):
     """That of a file that is at fault; 2 of `check`, whose 1 is an answer."""
@@ -228,7 +228,7 @@ def test_whatever_is_wrong_in_the_file_of_a_channel_has_the_code_1(cli, text):
     ],
 )
 @pytest.mark.parametrize(
-    "command", ["protect model.onnx --plan wrong.json", "plan show wrong.json", f"{SWEEP} --plan wrong.json"]
+    "command", ["protect model.onnx --plan wrong.json", "plan show wrong.json", f"{DIGITAL} --plan wrong.json"]
 )
 def test_an_error_in_a_plan_names_file_scheme_and_field(cli, command, scheme, said):
     body = {"format": "onnx-analog-plan/1", "schemes": {"mine": scheme}, "default": "mine"}

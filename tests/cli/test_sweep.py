@@ -507,6 +507,33 @@ def test_defaults_that_do_nothing_are_not_saved(cli, tmp_path):
         assert (tmp_path / f"again-{name}" / POINTS).read_bytes() == (tmp_path / name / POINTS).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("more", "others"),
+    [
+        ("", set()),
+        ("--rivals", {"int8 per tensor"}),
+        ("--strategy raw --cells 1", {"raw"}),
+        ("--cells 1", set(STRATEGIES)),
+        ("--grid cells_small=1", set(STRATEGIES)),
+    ],
+)
+def test_plans_are_compared_alone_unless_strategies_are_asked_for(cli, tmp_path, more, others):
+    (tmp_path / "i8.json").write_text(oa.Plan.of(oa.Scheme.int8()).to_json(), encoding="utf-8")
+    found = body(cli(f"sweep model.onnx --data test.npz --plan i8.json --trials 0 {more} --json --out out"))
+    names = {point["strategy"] for point in found["points"]}
+    assert names >= {"i8", *others}
+    assert (names & set(STRATEGIES)) == (others & set(STRATEGIES))
+    assert (names == {"i8"}) == (more == "")
+    done(cli(f"sweep --config out/{run_folder.CONFIG} --out again"))
+    assert (tmp_path / "again" / POINTS).read_bytes() == (tmp_path / "out" / POINTS).read_bytes()
+
+
+def test_a_channel_beside_plans_alone_is_refused(cli, tmp_path):
+    (tmp_path / "i8.json").write_text(oa.Plan.of(oa.Scheme.int8()).to_json(), encoding="utf-8")
+    said = "--channel is given, and only plans are compared, which have their own: leave it out, or name strategies"
+    assert_refused(cli("sweep model.onnx --data test.npz --plan i8.json --channel pcm --trials 0 --out out"), 2, said)
+
+
 def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
     line += "--cells-hold level --preprocess a:b --output y --class-axis 1 --correct gain --rivals --limit "

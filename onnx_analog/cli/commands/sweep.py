@@ -37,7 +37,7 @@ from onnx_analog.cli.paths import FILE_OR_FUNCTION
 from onnx_analog.cli.progress import watch
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.errors import OptionError, printable
-from onnx_analog.study.arguments import GridArguments, filled, takes_channels
+from onnx_analog.study.arguments import GridArguments, filled, plans_alone, takes_channels
 from onnx_analog.study.run_folder import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ FAMILY = "Further points"
     type=FILE_OR_FUNCTION,
     metavar="FILE",
     shell_complete=completion.files,
-    help="Add a point from a plan: a JSON file, whose name it takes, or module:function; repeatable.",
+    help="A point from a plan: a JSON file, whose name it takes, or module:function; repeatable. Plans are "
+    "compared alone, unless strategies or cells are given.",
 )
 @click.pass_context
 def command(
@@ -210,7 +211,7 @@ def _toml(ctx: click.Context) -> str:
 
     names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
     values = {name: ctx.params.get(name) for name in names if name not in NOT_SAVED}
-    varied = axes.parse(ctx.params["grid"])
+    values, varied = plans_alone(values), axes.parse(ctx.params["grid"])
     takes = takes_channels(values["strategy"], varied, rivals=bool(values["rivals"]))
     channels = _channels(ctx) or ([DEFAULT_CHANNEL] if takes else None)
     return config_text(filled({**values, "channel": channels}, varied))
