@@ -40,7 +40,9 @@ class Panel:
 
     @property
     def title(self) -> str:
-        """What holds for all points of the grid: model, channel and preset."""
+        """What holds for all points of the grid, if there are any: model, channel and preset."""
+        if not self.gridded:
+            return self.planned_title
         return _joined(self.where, preset_title(*self.gridded))
 
     @property
@@ -51,9 +53,7 @@ class Panel:
     @property
     def plot_title(self) -> str:
         """What holds for all points."""
-        if not self.gridded:
-            return self.planned_title
-        return _joined(self.where, scheme_title(self.points)) if self.planned else self.title
+        return _joined(self.where, scheme_title(self.points)) if self.gridded and self.planned else self.title
 
 
 _IN_TITLE = {"granularity", "large_fraction"}  # settings in the title of a panel

@@ -277,7 +277,7 @@ def corrections_tables(points: Sequence[Point]) -> Iterator[Table]:
         corrected = [point for point in panel.points if point.evaluation.uncorrected is not None]
         if not corrected:
             continue
-        title = f"correction by {corrected[0].evaluation.corrected_by}: {panel.title or panel.planned_title}"
+        title = f"correction by {corrected[0].evaluation.corrected_by}: {panel.title}"
         result = table("strategy", "cells", "without", "with", "change", "95 % interval", "numbers", title=title)
         for point in corrected:
             result.add_row(*_corrected_row(point))

@@ -528,6 +528,12 @@ def test_plans_are_compared_alone_unless_strategies_are_asked_for(cli, tmp_path,
     assert (tmp_path / "again" / POINTS).read_bytes() == (tmp_path / "out" / POINTS).read_bytes()
 
 
+def test_plans_alone_have_a_table_of_their_correction(cli, tmp_path):
+    (tmp_path / "i8.json").write_text(oa.Plan.of(oa.Scheme.int8()).to_json(), encoding="utf-8")
+    shown = done(cli("sweep model.onnx --data test.npz --plan i8.json --trials 2 --correct gain --out out"))
+    assert "correction by the law of the channel: plans" in shown
+
+
 def test_a_channel_beside_plans_alone_is_refused(cli, tmp_path):
     (tmp_path / "i8.json").write_text(oa.Plan.of(oa.Scheme.int8()).to_json(), encoding="utf-8")
     said = "--channel is given, and only plans are compared, which have their own: leave it out, or name strategies"
