@@ -142,7 +142,7 @@ def test_the_command_line_says_nothing_but_its_own_words(name, tmp_path):
             stack.enter_context(socket.create_server(("", 8787)))
         code, out, error = line(tmp_path, f"--engine {name} --out ended")
         assert (code, error) == (0, "")
-        assert list(json.loads(out)) == ["points"]
+        assert list(json.loads(out)) == ["points", "warnings"]
         code, out, error = line(tmp_path, f"--engine {name} --out failed --metric own:wrong")
         assert (code, out) == (1, "")
         expected = "the metric 'own:wrong' failed with ZeroDivisionError: division by zero"
