@@ -16,7 +16,7 @@ from unittest.mock import patch
 from click.testing import CliRunner
 
 from onnx_analog import demo
-from onnx_analog.cli import console, main
+from onnx_analog.cli import main, printing
 
 ROOT = Path(__file__).parents[1]
 PAGE, PICTURE = ROOT / "docs" / "tune.md", ROOT / "docs" / "tune" / "lenet.png"
@@ -34,7 +34,7 @@ def run(command: str, folder: Path) -> str:
     """Run a command in a folder with the packaged model and data; return its output, as wide as the page."""
     shutil.copy(demo.MODEL, folder / "model.onnx")
     shutil.copy(demo.IMAGES, folder / "test.npz")
-    with contextlib.chdir(folder), patch.object(console, "PIPED_WIDTH", _WIDTH):
+    with contextlib.chdir(folder), patch.object(printing, "PIPED_WIDTH", _WIDTH):
         ended = CliRunner().invoke(main, shlex.split(command)[1:], prog_name="onnx-analog", catch_exceptions=False)
     if ended.exit_code:
         raise SystemExit(ended.stderr)

@@ -11,12 +11,13 @@ import click
 from onnx_analog.arguments import ModifierSettings, SelectionSettings
 from onnx_analog.cli import completion
 from onnx_analog.cli.config import LOADED
-from onnx_analog.cli.console import Whole, several
+from onnx_analog.cli.console import several
 from onnx_analog.cli.paths import FILE as FILE
 from onnx_analog.cli.paths import FILE_NAME, FileOr
 from onnx_analog.cli.paths import OUT as OUT
 from onnx_analog.cli.paths import OUT_OR_FOLDER as OUT_OR_FOLDER
 from onnx_analog.cli.settings import argument, options_of
+from onnx_analog.cli.types import Whole
 from onnx_analog.errors import printable
 from onnx_analog.settings import settings_of
 

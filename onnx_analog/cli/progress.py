@@ -14,8 +14,9 @@ from itertools import count
 
 import click
 
-from onnx_analog.cli.console import console, is_quiet
+from onnx_analog.cli.logs import is_quiet
 from onnx_analog.cli.patience import held_back
+from onnx_analog.cli.printing import console
 from onnx_analog.display import Progress, percent_number, silent
 from onnx_analog.errors import one_line
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import click
 
 from onnx_analog.arguments import Arguments
-from onnx_analog.cli.console import Finite, Floats, Integers, Option, Seconds, Whole, Words, several
+from onnx_analog.cli.console import Option, several
+from onnx_analog.cli.types import Finite, Floats, Integers, Seconds, Whole, Words
 from onnx_analog.settings import Setting, settings_of
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import onnx_analog as oa
 from onnx_analog import demo
-from onnx_analog.cli import console, main
+from onnx_analog.cli import main, printing
 from onnx_analog.graph.files import load
 from onnx_analog.tuning import candidates
 from tests.far_side import FarArray, write_npz
@@ -93,7 +93,7 @@ def _call(line: str, patch: pytest.MonkeyPatch) -> Called:
         array = FarArray(Path("cells.csv"))
         write_npz(Path("reads.npz"), array, array.read())
     things: list[Any] = []
-    real = console.console
+    real = printing.console
 
     def recording(*, stderr: bool = False) -> Any:
         made: Any = real(stderr=stderr)
@@ -107,9 +107,9 @@ def _call(line: str, patch: pytest.MonkeyPatch) -> Called:
             made.print = print_and_keep
         return made
 
-    patch.setattr(console, "console", recording)
+    patch.setattr(printing, "console", recording)
     ended = CliRunner().invoke(main, shlex.split(line), prog_name="onnx-analog")
-    patch.setattr(console, "console", real)
+    patch.setattr(printing, "console", real)
     assert ended.exit_code in (0, 4), (line, ended.output)
     return Called(things, ended.stdout, ended.stderr)
 

@@ -31,7 +31,7 @@ from onnx_analog import api, channels, demo, plots
 from onnx_analog.channels import fitting
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.cli import main
-from onnx_analog.cli.console import Finite, Floats, Integers, Seconds
+from onnx_analog.cli.types import Finite, Floats, Integers, Seconds
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
 from onnx_analog.graph.accounting import account
 from onnx_analog.graph.files import load
@@ -471,6 +471,13 @@ def test_the_program_is_installed():
     assert entry.load() is main
     found = subprocess.run([SCRIPT, "--version"], capture_output=True, text=True, check=True)
     assert found.stdout == f"onnx-analog, version {version('onnx-analog')}\n"
+
+
+def test_python_runs_the_package_as_the_command_does():
+    done = subprocess.run(
+        [sys.executable, "-m", "onnx_analog", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("onnx-analog, version ")
 
 
 def test_the_program_keeps_stdout_for_json_and_stderr_for_warnings(shelf, tmp_path):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from onnx_analog import channels
-from onnx_analog.cli import console, main, patience
+from onnx_analog.cli import logs, main, patience, printing
 from onnx_analog.cli.patience import _CLEARED, clear, held_back
 from onnx_analog.cli.progress import status, watch
 
@@ -88,11 +88,11 @@ def test_what_is_printed_has_a_line_of_its_own(terminal, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     with patience.patience("protect"):
         assert shown(terminal)
-        console.show("a text")
+        printing.show("a text")
         assert capsys.readouterr().out == "a text\n"
         assert terminal.left() == ""
         assert shown(terminal)
-        console._Handler(terminal).emit(logging.makeLogRecord({"msg": "a message"}))
+        logs._Handler(terminal).emit(logging.makeLogRecord({"msg": "a message"}))
         assert f"{_CLEARED}a message\n" in terminal.getvalue()
 
 

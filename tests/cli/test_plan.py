@@ -7,7 +7,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-import click
 import numpy as np
 import onnx
 import pytest
@@ -16,7 +15,6 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog import channels, plots
 from onnx_analog.cli import main
-from onnx_analog.cli.console import with_options
 from onnx_analog.coding import estimators
 from onnx_analog.settings import settings_of
 from onnx_analog.study.rivals import RIVALS
@@ -461,40 +459,6 @@ def test_no_default_in_the_help_is_false_with_another_preset(cli):
     text = " ".join(done(cli("protect --help")).split())
     assert "sizes between the classes. --step" in text
     assert "above the first. [default: with two classes, that of --large-fraction]" in text
-
-
-def test_messages_name_options_only_for_arguments():
-    names = ("class-axis", "samples", "force", "mean", "std", "correct", "reference", "check")
-    command = click.Command("c", params=[click.Option([f"--{name}"]) for name in names])
-    said = {
-        "samples is 0; it must be 1": "--samples is 0; it must be 1",
-        "the samples are few": "the samples are few",
-        "give class_axis": "give --class-axis",
-        "'class_axis' is a tensor": "'class_axis' is a tensor",
-        "my.class_axis is a tensor": "my.class_axis is a tensor",
-        "replace it with force=True": "replace it with --force",
-        "give mean and std as in training (these images have mean 0.5 and std 0.2)": (
-            "give --mean and --std as in training (these images have mean 0.5 and std 0.2)"
-        ),
-        "check mean, std, preprocess and the labels": "check --mean, --std, preprocess and the labels",
-        "normalised with mean and std": "normalised with mean and std",
-        "give std=0.004": "give std=0.004",
-        "Give correct that many samples": "Give --correct that many samples",
-        "here 0.2: give the same mean, std and preprocess": "here 0.2: give the same --mean, --std and preprocess",
-        "Give the same samples, or leave mean, std and reference out": (
-            "Give the same --samples, or leave --mean, --std and --reference out"
-        ),
-        "give samples, and correct what is wrong": "give --samples, and correct what is wrong",
-        "give more samples": "give more samples",
-        "leave samples for which it overflows": "leave samples for which it overflows",
-        "leave samples out": "leave --samples out",
-        "these checks give samples.npz": "these checks give samples.npz",
-        "samples is 0, and class_axis no setting: choose from samples, class_axis": (
-            "--samples is 0, and --class-axis no setting: choose from samples, class_axis"
-        ),
-    }
-    for message, shown in said.items():
-        assert with_options(message, command) == shown
 
 
 # --------------------------------------------------------------------------------- classes that a file does not import

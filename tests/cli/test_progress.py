@@ -10,7 +10,7 @@ import pytest
 from onnx_analog.cli import progress as progress_of_commands
 from onnx_analog.cli.progress import Pace, progress, status, watch
 from onnx_analog.display import progress_of
-from tests.cli.test_console import Terminal
+from tests.cli.test_printing import Terminal
 
 
 class Clock:

@@ -19,7 +19,7 @@ from rich.cells import cell_len
 
 import onnx_analog as oa
 from onnx_analog import demo
-from onnx_analog.cli import console, main
+from onnx_analog.cli import main, printing
 from onnx_analog.cli.model_tables import account_tables
 from onnx_analog.cli.tables import Table
 from tests.cli.everything import COMMANDS, everything, remove
@@ -50,7 +50,7 @@ class Terminal(io.StringIO):
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(self):
             patch.setenv("COLUMNS", str(self._columns or 40))  # which holds for no pipe
             patch.setenv("TERM", "xterm")
-            console.show(*things)
+            printing.show(*things)
         return _STYLES.sub("", self.getvalue())
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from onnx_analog.cli import completion
-from onnx_analog.cli.console import Group, Whole, print_json, show
+from onnx_analog.cli.console import Group
 from onnx_analog.cli.options import CHANGES, FILE, FORCE, JSON, OUT, modifiers_of
+from onnx_analog.cli.printing import print_json, show
 from onnx_analog.cli.progress import progress
+from onnx_analog.cli.types import Whole
 from onnx_analog.errors import printable
 
 

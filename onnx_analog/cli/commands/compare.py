@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.console import Command
 from onnx_analog.cli.options import FILE, JSON
+from onnx_analog.cli.printing import print_json, show
 
 
 @click.command(cls=Command)

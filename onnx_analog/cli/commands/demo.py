@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, Whole, print_json, show
+from onnx_analog.cli.console import Command
 from onnx_analog.cli.options import FORCE, JSON, OUT, SEED, shown
+from onnx_analog.cli.printing import print_json, show
 from onnx_analog.cli.progress import status, watch
+from onnx_analog.cli.types import Whole
 from onnx_analog.display import percent
 
 PLOT = Path("onnx-analog-demo.png")

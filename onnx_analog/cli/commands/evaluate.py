@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.console import Command
 from onnx_analog.cli.options import (
     CHANGES,
     CORRECT,
@@ -24,6 +24,7 @@ from onnx_analog.cli.options import (
     SEED,
     modifiers_of,
 )
+from onnx_analog.cli.printing import print_json, show
 from onnx_analog.cli.progress import progress
 from onnx_analog.cli.settings import argument
 

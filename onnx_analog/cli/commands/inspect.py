@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.console import Command
 from onnx_analog.cli.options import FILE, JSON, LOAD, SELECTION, selection_of
+from onnx_analog.cli.printing import print_json, show
 from onnx_analog.display import counted
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onnx_analog.cli.console import Group, print_json, show
+from onnx_analog.cli.console import Group
 from onnx_analog.cli.options import FILE, JSON, LOAD
+from onnx_analog.cli.printing import print_json, show
 
 if TYPE_CHECKING:
     from onnx_analog.coding.plan import Plan

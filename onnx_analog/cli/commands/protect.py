@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from onnx_analog.cli import completion
-from onnx_analog.cli.console import Command, Option, print_json, show
+from onnx_analog.cli.console import Command, Option
 from onnx_analog.cli.memory import FAMILY, OF_FAMILY
 from onnx_analog.cli.options import (
     CHANGES,
@@ -32,6 +32,7 @@ from onnx_analog.cli.options import (
     stem,
 )
 from onnx_analog.cli.paths import FILE_OR_FUNCTION
+from onnx_analog.cli.printing import print_json, show
 from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import options_of
 from onnx_analog.coding.scheme import Paper

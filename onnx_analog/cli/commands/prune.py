@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.console import Command
 from onnx_analog.cli.options import FILE, FORCE, JSON, OUT, PRUNE_SCOPE, SELECTION, selection_of, shown, stem
+from onnx_analog.cli.printing import print_json, show
 from onnx_analog.cli.settings import argument
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_analog.arguments import MOST_READBACKS
-from onnx_analog.cli.console import Command, Whole, print_json, show
+from onnx_analog.cli.console import Command
 from onnx_analog.cli.options import (
     CHANGES,
     CORRECT,
@@ -26,8 +26,10 @@ from onnx_analog.cli.options import (
     shown,
     stem,
 )
+from onnx_analog.cli.printing import print_json, show
 from onnx_analog.cli.progress import progress, status
 from onnx_analog.cli.settings import argument
+from onnx_analog.cli.types import Whole
 from onnx_analog.display import counted
 from onnx_analog.errors import OptionError
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_analog.cli.console import Command, print_json, show
+from onnx_analog.cli.console import Command
 from onnx_analog.cli.options import FILE, FORCE, JSON, OUT, shown
+from onnx_analog.cli.printing import print_json, show
 from onnx_analog.cli.settings import argument
 
 _NUMBERS = "Per-channel %s of uint8 images scaled to [0, 1], as in training: one number, or r,g,b."

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command, inputs_lines, print_json, show
+from onnx_analog.cli.console import Command
 from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files
 from onnx_analog.cli.options import (
     CORRECT,
@@ -25,6 +25,7 @@ from onnx_analog.cli.options import (
     modifiers_of,
     shown,
 )
+from onnx_analog.cli.printing import inputs_lines, print_json, show
 from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument
 

@@ -10,7 +10,7 @@ import click
 
 from onnx_analog.cli import completion
 from onnx_analog.cli.config import CONFIG_READ, NOT_SAVED, OBJECTS
-from onnx_analog.cli.console import Command, Option, Whole, Words, inputs_lines, print_json, show
+from onnx_analog.cli.console import Command, Option
 from onnx_analog.cli.options import (
     CHANGES,
     COMPENSATE,
@@ -34,8 +34,10 @@ from onnx_analog.cli.options import (
     selection_of,
 )
 from onnx_analog.cli.paths import FILE_OR_FUNCTION
+from onnx_analog.cli.printing import inputs_lines, print_json, show
 from onnx_analog.cli.progress import watch
 from onnx_analog.cli.settings import argument, options_of
+from onnx_analog.cli.types import Whole, Words
 from onnx_analog.errors import OptionError, printable
 from onnx_analog.study.arguments import GridArguments, filled, plans_alone, takes_channels
 from onnx_analog.study.run_folder import CONFIG, CONSTANTS, LOCK, PARQUET, PLOT, POINTS, TRIALS

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from onnx_analog.arguments import DEFAULTS
-from onnx_analog.cli.console import Command, Failure, inputs_lines, print_json, show
+from onnx_analog.cli.console import Command
+from onnx_analog.cli.failures import Failure
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
@@ -32,6 +33,7 @@ from onnx_analog.cli.options import (
     stem,
 )
 from onnx_analog.cli.paths import FILE_OR_FUNCTION
+from onnx_analog.cli.printing import inputs_lines, print_json, show
 from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.coding.scheme import Scheme
