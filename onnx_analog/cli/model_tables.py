@@ -3,51 +3,73 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx_analog.cli.cost_tables import baseline_table, cost_table
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan, changed_since
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.display import counted
+from onnx_analog.display import counted, percent
 from onnx_analog.graph.manifest import Manifest
 
 _PLANES = {"level": "levels", "side": "side", "mask": "mask", "codebook": "codebook"}
 
 
-def plan_table(plan: Plan) -> Table:
-    """Return the scheme of each tensor or pattern of a plan."""
-    result = table("tensor or pattern", "scheme", "cells per weight", "channel", left=2)
+def plan_table(plan: Plan, manifest: Manifest | None = None) -> Table:
+    """Return the scheme of each tensor or pattern of a plan, with the weights of a model that is stored by it."""
+    weights = {} if manifest is None else {entry.key: entry.original for entry in manifest.tensors}
+    numbers = [] if manifest is None else ["weights"]
+    result = table("tensor or pattern", "scheme", "analog cells per weight", "channel", *numbers, left=2)
     result.columns[3].justify = "left"
     for key, scheme in plan.entries():
+        size = f"{weights[key]:,}" if key in weights else ""
         if scheme is None:
             result.add_row(key, "stays digital, as in the model")
         else:
-            result.add_row(
-                key,
-                scheme.summary(channel=False),
-                _cells_text(scheme),
-                str(scheme.channel) if max(scheme.cells) else "",
-            )
-    notes = []
-    if plan.compensated:
-        by = "" if plan.compensated_by is None else f" by {counted(plan.compensated_by, 'sample')}"
-        notes.append(
-            f"For weights compensated{by}: without compensation, or with other samples, cells and losses differ"
-        )
-    if plan.verified is not None:
-        notes.append(f"Verified: {plan.verified}")
-        notes += [f"{text[0].upper()}{text[1:]}" for text in changed_since(plan)]
-    result.caption = ". ".join(notes) or None
+            channel = str(scheme.channel) if max(scheme.cells) else ""
+            result.add_row(key, scheme.summary(channel=False), _cells_text(scheme), channel, *[size for _ in numbers])
+    if plan.default is None and plan.tensors and not plan.patterns:  # else nobody knows which tensors there are
+        result.add_section()
+        per_weight = "" if manifest is None else f"{manifest.totals.ratios()['r_avg']:.3f}"
+        size = "" if manifest is None else f"{manifest.totals.original_weights:,}"
+        result.add_row("total", _kinds_text(plan, weights), per_weight, "", *[size for _ in numbers])
+    result.caption = ". ".join(_plan_notes(plan, manifest)) or None
     return result
 
 
+def _kinds_text(plan: Plan, weights: Mapping[str, int]) -> str:
+    """Return how many tensors are in analog cells, in digital ones and in none, with their shares of the weights."""
+    kinds: dict[str, list[str]] = {"in analog cells": [], "in digital cells": [], "as in the model": []}
+    for key, scheme in plan.tensors.items():
+        kind = "as in the model" if scheme is None else f"in {'digital' if scheme.analog == 'none' else 'analog'} cells"
+        kinds[kind].append(key)
+    every, found = sum(weights.values()), {kind: keys for kind, keys in kinds.items() if keys}
+    texts = []
+    for kind, keys in found.items():
+        share = sum(weights[key] for key in keys) / every if weights else 1.0
+        of_weights = f" ({percent(share, 1)} of the weights)" if weights and len(found) > 1 else ""
+        texts.append(f"{counted(len(keys), 'tensor')} {kind}{of_weights}")
+    return ", ".join(texts)
+
+
+def _plan_notes(plan: Plan, manifest: Manifest | None) -> Iterator[str]:
+    """Yield what the caption of a plan says: what all takes, and how the plan was verified."""
+    if manifest is not None:
+        yield str(manifest)
+    if plan.compensated:
+        by = "" if plan.compensated_by is None else f" by {counted(plan.compensated_by, 'sample')}"
+        yield f"For weights compensated{by}: without compensation, or with other samples, cells and losses differ"
+    if plan.verified is not None:
+        yield f"Verified: {plan.verified}"
+        yield from (f"{text[0].upper()}{text[1:]}" for text in changed_since(plan))
+
+
 def _cells_text(scheme: Scheme) -> str:
-    """Return the cells per weight of each class, or their range if there are many classes."""
+    """Return the analog cells per weight of each class, or their range if there are many classes."""
     cells = scheme.cells
     if not any(cells):
-        return "digital"
+        return "0"
     return ", ".join(map(str, cells)) if len(cells) <= 4 else f"{min(cells)} to {max(cells)}"
 
 

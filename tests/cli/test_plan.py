@@ -315,6 +315,29 @@ def test_a_plan_is_shown_with_its_schemes_in_words_and_their_cells(cli):
     assert (found.exit_code, len(found.stderr.splitlines())) == (1, 1)
 
 
+def test_the_table_of_a_plan_ends_with_a_total(cli):
+    """Shares are of the weights that are stored, which a plan without its model does not know."""
+    both = oa.Plan(default=None, tensors={"a": oa.Scheme.paper("raw", cells_small=3), "b": oa.Scheme.int8()})
+    Path("both.json").write_text(both.to_json(), encoding="utf-8")
+    done(cli("protect model.onnx --plan both.json -o both.onnx"))
+    plan, stored = (
+        [each.split() for each in done(cli(f"plan show both.{end}")).splitlines()] for end in ("json", "onnx")
+    )
+    words = "total 1 tensor in analog cells, 1 tensor in digital cells"
+    assert words.split() in plan
+    manifest = oa.load("both.onnx").manifest
+    sizes = {entry.key: entry.original for entry in manifest.tensors}
+    every = sum(sizes.values())
+    shares = [f"({100 * sizes[key] / every:.1f} % of the weights)" for key in "ab"]
+    totals = f"{manifest.totals.analog_cells / every:.3f} {every:,}"
+    words = f"total 1 tensor in analog cells {shares[0]}, 1 tensor in digital cells {shares[1]} {totals}"
+    assert words.split() in stored
+    assert str(manifest).split() in stored
+    assert not [line for line in (*plan, *stored) if line[:1] == ["b"] and "digital" in line]
+    Path("all.json").write_text(oa.Plan().to_json(), encoding="utf-8")
+    assert "total" not in done(cli("plan show all.json"))  # it may be for any model
+
+
 def test_a_grid_varies_any_setting_and_a_plan_is_a_point(cli):
     text = done(cli(f"{SWEEP} --strategy redundancy --cells 1 --grid side_bits_per_cell=1,2 --plan plan.json"))
     points = json.loads(text)["points"]

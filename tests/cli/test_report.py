@@ -1126,7 +1126,7 @@ def every_table(folder: Path) -> list[Table]:
         *report.corrections_tables([corrected(point) for point in points]),
         *model_tables.account_tables(manifest), *model_tables.inspection_tables(rows, protected=False),
         report.evaluation_table(evaluation), report.channel_list_table([("pcm", "word " * 40)]),
-        model_tables.plan_table(Plan(tensors={long: None})),
+        model_tables.plan_table(Plan(tensors={long: None})), model_tables.plan_table(manifest.plan, manifest),
         report.channel_table(pcm()), report.channel_table(QUIET), report.fit_table(found), report.levels_table(found),
     ]  # fmt: skip
 

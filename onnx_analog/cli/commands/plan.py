@@ -13,6 +13,7 @@ from onnx_analog.cli.printing import print_json, show
 
 if TYPE_CHECKING:
     from onnx_analog.coding.plan import Plan
+    from onnx_analog.graph.manifest import Manifest
 
 
 @click.group(cls=Group)
@@ -44,15 +45,15 @@ def plan_show(plan: Path, as_json: bool) -> None:
     """
     from onnx_analog.cli import model_tables
 
-    shown = _read(plan)
+    shown, manifest = _read(plan)
     if as_json:
         return print_json(shown.to_file())
-    show(model_tables.plan_table(shown))
+    show(model_tables.plan_table(shown, manifest))
     return None
 
 
-def _read(path: Path) -> Plan:
-    """Return the plan of a file: JSON is a plan or a manifest, all else a protected model."""
+def _read(path: Path) -> tuple[Plan, Manifest | None]:
+    """Return the plan of a file, and its manifest if it has one: JSON is a plan or a manifest, all else a model."""
     from onnx_analog import api
     from onnx_analog.coding.plan import Plan
     from onnx_analog.disk import reading
@@ -60,11 +61,12 @@ def _read(path: Path) -> Plan:
     from onnx_analog.graph import manifest_json
 
     if path.suffix != ".json":
-        return api.load(path).plan
+        protected = api.load(path)
+        return protected.plan, protected.manifest
     try:
         known = manifest_json.read(path)
     except ManifestError as error:
         if "onnx-analog-manifest" in reading.read_text(path, limit=manifest_json.MOST_BYTES, error=ManifestError)[:200]:
             raise error
-        return Plan.read(path)
-    return known.plan
+        return Plan.read(path), None
+    return known.plan, known
