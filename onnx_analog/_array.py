@@ -166,8 +166,8 @@ def _scored(score: Evaluation | None, *, measured: bool) -> dict[str, Any]:
         raise DataError("data have no labels, and what an array is worth is scored with labels: add y")
     values = score.values
     if measured:
-        assert score.original is not None
-        values = (score.original,)
+        assert score.stored is not None
+        values = (score.stored,)
     return {"metric": score.metric, "values": values, "samples": score.samples, "share": bool(score.share)}
 
 

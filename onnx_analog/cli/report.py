@@ -51,7 +51,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         result.add_row("class axis", str(evaluation.class_axis))
     rows: list[tuple[str, float | None]] = [
         ("original model", evaluation.original),
-        ("stored model, without noise", evaluation.stored),
+        (evaluation.stored_name, evaluation.stored),
         (
             f"with noise{_and_correction(evaluation)}, mean of {counted(len(evaluation.values), 'trial')}",
             evaluation.mean,

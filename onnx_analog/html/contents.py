@@ -152,7 +152,7 @@ def _evaluation_section(result: Evaluation, memory: Memory | None) -> Section:
         drawn.append(_evaluation_chart(result, memory, cells))
     rows = [
         ("original model", _score(result.original, result.share)),
-        ("stored model, without noise", _score(result.stored, result.share)),
+        (result.stored_name, _score(result.stored, result.share)),
         (f"with noise, mean of {counted(len(result.values), 'trial')}", _score(result.mean, result.share)),
         ("standard deviation over trials", _change(result.std, result.share)),
         ("standard error from the choice of samples", _change(result.test_set_error, result.share)),

@@ -55,6 +55,8 @@ class Evaluation(Shown):
         What to doubt.
     model, channel : str or None
         Name of the model, and of the channel that its cells are read with.
+    read_back : str or None
+        What a model whose weights were read from noisy cells was read with, in words; `stored` is then its value.
     corrected_by : str or None
         What the trials were corrected with, in words; None without a correction.
     correction : Cost or None
@@ -83,6 +85,7 @@ class Evaluation(Shown):
     warnings: tuple[str, ...] = field(default=(), compare=False)
     model: str | None = field(default=None, compare=False)
     channel: str | None = field(default=None, compare=False)
+    read_back: str | None = field(default=None, compare=False)
     corrected_by: str | None = field(default=None, compare=False)
     correction: Cost | None = field(default=None, compare=False)
     uncorrected_values: tuple[float, ...] = ()
@@ -133,6 +136,11 @@ class Evaluation(Shown):
         if self.compares and not self.share:
             return self.stored is not None or not self.values
         return self.original is not None
+
+    @property
+    def stored_name(self) -> str:
+        """What `stored` is the value of, in words."""
+        return "stored model, without noise" if self.read_back is None else f"model as read ({self.read_back})"
 
     @property
     def noise_free(self) -> float | None:
@@ -252,6 +260,7 @@ class Evaluation(Shown):
             "seed": self.seed,
             "model": self.model,
             "channel": self.channel,
+            "read_back": self.read_back,
             "preprocessing": self.preprocessing,
             "version": version("onnx-analog"),
             "at_least": self.at_least,
@@ -291,7 +300,7 @@ class Evaluation(Shown):
         return data_frame({"trial": trial, **dict(zip(columns, row, strict=True))} for trial, row in enumerate(rows))
 
     def _lines(self) -> list[tuple[str, str]]:
-        numbers = {"original model": self.original, "stored model": self.stored, "with noise, mean": self.mean}
+        numbers = {"original model": self.original, self.stored_name: self.stored, "with noise, mean": self.mean}
         rows = [("metric", self.title)]
         rows += [(name, self.shown(value)) for name, value in numbers.items() if value is not None]
         without = self.uncorrected
@@ -317,7 +326,8 @@ class Evaluation(Shown):
     def summary(self, ci95: tuple[float, float] | None) -> str:
         """Return the evaluation as one line, with this 95 % interval."""
         parts = [] if self.original is None else [f"original {self.shown(self.original)}"]
-        parts += [] if self.stored is None else [f"stored {self.shown(self.stored)}"]
+        stored = "stored" if self.read_back is None else "as read"
+        parts += [] if self.stored is None else [f"{stored} {self.shown(self.stored)}"]
         if self.mean is not None:
             noise = "with noise" if self.corrected_by is None else "with noise and correction"
             parts.append(f"{noise} {self.shown(self.mean)} ({self.spread(ci95)})")

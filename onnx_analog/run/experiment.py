@@ -24,7 +24,7 @@ from onnx_analog.graph.build import Stored, detached, reason_against
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.explorer import users_of
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
-from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, note_verified, read_with
+from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, note_verified, read_back, read_with
 from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.uses import output_axis
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find
@@ -145,7 +145,9 @@ class Experiment:
         self._model = model.model if isinstance(model, ProtectedModel) else model
         self._reference = reference
         self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
-        self.original_known = self._protected is None or reference is not None or clean is not None
+        self._read_mark = read_back(self._model)
+        is_original = self._protected is None and self._read_mark is None
+        self.original_known = is_original or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
         self.correcting = None if correct is None else Correcting(correct, self._model, lambda: self._network.inputs)
         self._compensate = compensate(self._network.inputs) if callable(compensate) else compensate
@@ -620,6 +622,7 @@ class Experiment:
             warnings=tuple(dict.fromkeys((*self.warnings, *self._doubts_of(stored), *of_trials, *more))),
             model=self.name,
             channel=channel,
+            read_back=self._read_mark,
             corrected_by=None if self.correcting is None else str(self.correcting),
             correction=correction,
             limit=limit,
@@ -658,6 +661,8 @@ class Experiment:
             yield doubt
 
     def _doubts_of(self, stored: float | None) -> Iterator[str]:
+        if self._read_mark is not None:  # noise may have done it
+            return iter(())
         return doubts_of_stored(self.chosen, stored, self.original_value)
 
     # ------------------------------------------------------------------------------------------------- storing

@@ -89,3 +89,20 @@ def test_what_cannot_correct_is_one_line(cli, line, code, said):  # noqa: F811
 def test_the_word_of_the_option_is_that_of_the_library():
     (option,) = [param for param in main.commands["evaluate"].params if param.name == "correct"]
     assert option.type.convert(GAIN, option, None) == GAIN
+
+
+@pytest.mark.parametrize("how", ["--decoded", "--correct calib.npz", "--decoded --correct calib.npz"])
+def test_a_model_that_was_read_back_is_not_its_own_original(cli, samples, tmp_path, how):  # noqa: F811
+    """`check` refuses it by the same mark; that it lost much may be due to noise."""
+    done(cli("protect model.onnx --channel gaussian:sigma=0.4 -o a.onnx"))
+    done(cli(f"readback a.onnx {how} -o b.onnx"))
+    shown = done(cli("evaluate b.onnx --data test.npz --trials 0"))
+    alone = oa.evaluate(tmp_path / "b.onnx", tmp_path / "test.npz", trials=0)
+    assert (alone.original, alone.read_back) == (None, oa.inspect(tmp_path / "b.onnx").read_back)
+    assert alone.read_back.startswith("seed 0, trial 0, channel gaussian")
+    against = oa.evaluate(tmp_path / "b.onnx", tmp_path / "test.npz", trials=0, reference=tmp_path / "model.onnx")
+    plain = oa.evaluate(tmp_path / "model.onnx", tmp_path / "test.npz", trials=0)
+    assert (plain.read_back, against.original, against.stored) == (None, plain.original, alone.stored)
+    assert not [text for text in against.warnings if "not due to noise" in text]
+    assert f"model as read ({alone.read_back})" in " ".join(shown.split())
+    assert "original model" not in shown

@@ -97,6 +97,7 @@ def test_json_has_the_promised_keys():
         "seed": 0,
         "model": None,
         "channel": None,
+        "read_back": None,
         "preprocessing": "",
         "version": importlib.metadata.version("onnx-analog"),
         "at_least": 0.7,
