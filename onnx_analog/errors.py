@@ -176,8 +176,12 @@ def printable_lines(text: str) -> str:
 def one_line(text: str, longest: int = LONGEST) -> str:
     r"""Return `text` as one printable line of at most `longest` characters, what is too much taken from its middle.
 
+    Words stay whole, unless one is longer than a third of what is left.
+
     Examples
     --------
+    >>> one_line("the names of all inputs must be those of the model", longest=30)
+    'the names of ... the model'
     >>> one_line("no such\n  tensor: " + "x" * 90, longest=40)
     'no such tensor: xxxx ... xxxxxxxxxxxxxxx'
     """
@@ -185,4 +189,14 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     if len(line) <= longest:
         return line
     kept = longest - len(" ... ")
-    return f"{line[: kept - kept * 3 // 7]} ... {line[len(line) - kept * 3 // 7 :]}"
+    end, start = kept - kept * 3 // 7, len(line) - kept * 3 // 7
+    end, start = _word_at(line, end, kept // 3)[0], _word_at(line, start, kept // 3)[1]
+    return f"{line[:end].rstrip()} ... {line[start:].lstrip()}"
+
+
+def _word_at(line: str, place: int, longest: int) -> tuple[int, int]:
+    """Return both ends of the word that a cut at a place divides; the place if it divides none, or a longer one."""
+    first, last = line.rfind(" ", 0, place) + 1, line.find(" ", place)
+    last = len(line) if last < 0 else last
+    divides = first < place < last
+    return (first, last) if divides and last - first <= longest else (place, place)

@@ -183,5 +183,17 @@ def test_a_long_line_has_both_of_its_ends_and_is_exactly_as_long_as_allowed(long
     assert errors.one_line(text[:longest], longest=longest) == text[:longest]
 
 
+@pytest.mark.parametrize("longest", range(40, 90))
+def test_what_is_cut_keeps_its_words_whole(longest):
+    text = "the model takes images and masks; those of the reference are called pixels, masks and boxes " * 3
+    line = errors.one_line(text, longest=longest)
+    first, last = line.split(" ... ")
+    words = text.split()
+    assert len(line) <= longest
+    assert first.split() == words[: len(first.split())]
+    assert last.split() == words[-len(last.split()) :]
+    assert len(line) > longest - 2 * len("reference")
+
+
 def test_white_space_is_one_blank_and_what_does_not_print_is_escaped():
     assert errors.one_line(" no such\n  tensor:\tx\x1b ") == "no such tensor: x\\x1b"

@@ -91,7 +91,7 @@ def test_the_word_of_the_option_is_that_of_the_library():
     assert option.type.convert(GAIN, option, None) == GAIN
 
 
-@pytest.mark.parametrize("how", ["--decoded", "--correct calib.npz", "--decoded --correct calib.npz"])
+@pytest.mark.parametrize("how", ["--decoded", "--decoded --correct calib.npz"])
 def test_a_model_that_was_read_back_is_not_its_own_original(cli, samples, tmp_path, how):  # noqa: F811
     """`check` refuses it by the same mark; that it lost much may be due to noise."""
     done(cli("protect model.onnx --channel gaussian:sigma=0.4 -o a.onnx"))
