@@ -16,7 +16,7 @@ from onnx_analog.spelling import nearest
 from onnx_analog.study.config import IN_PYTHON, config_text
 
 _LIMIT, _DOTS = 2**17, 1000  # bytes of a TOML file, and dots in a line
-NOT_SAVED = ("config", "save_config", "report", "force", "as_json", "debug", "verbose", "quiet")
+NOT_SAVED = ("config", "save_config", "force", "as_json", "debug", "verbose", "quiet")
 CONFIG_READ = "onnx_analog.config"  # where the context keeps its path
 OBJECTS = "onnx_analog.in_python"  # and the options that it cannot hold
 LOADED = "onnx_analog.load"  # and the classes of --load

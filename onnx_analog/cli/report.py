@@ -60,12 +60,13 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     for name, value in rows:
         if value is not None:
             result.add_row(name, evaluation.shown(value))
+    intervals = _no_intervals(evaluation) is None
     if evaluation.std is not None:
         result.add_row("standard deviation over trials", change(evaluation.std, share=evaluation.share, sign=""))
-    if evaluation.values:
+    if evaluation.values and intervals:
         result.add_row("95 % interval of the mean", _between(evaluation, evaluation.ci95))
-    _add_uncorrected(result, evaluation)
-    _add_change(result, evaluation)
+    _add_uncorrected(result, evaluation, intervals=intervals)
+    _add_change(result, evaluation, intervals=intervals)
     if evaluation.test_set_error is not None:
         result.add_row(
             f"standard error of a test set of {evaluation.samples:,}",
@@ -83,7 +84,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     return result
 
 
-def _add_change(result: Table, evaluation: Evaluation) -> None:
+def _add_change(result: Table, evaluation: Evaluation, *, intervals: bool) -> None:
     """Add by how much noise makes a value worse: a decrease or, where lower values are better, an increase."""
     drop, ends = evaluation.drop, evaluation.drop_ci95
     if drop is None:
@@ -93,24 +94,35 @@ def _add_change(result: Table, evaluation: Evaluation) -> None:
         way, drop, ends = "increase", -drop, None if ends is None else (-ends[1], -ends[0])
     baseline = "stored model" if evaluation.original is None else "original"
     result.add_row(f"{way} from the {baseline}", change(drop, share=evaluation.share))
-    result.add_row(f"95 % interval of the {way}", _between(evaluation, ends, changes=True))
+    if intervals:
+        result.add_row(f"95 % interval of the {way}", _between(evaluation, ends, changes=True))
 
 
 def _and_correction(evaluation: Evaluation) -> str:
     return "" if evaluation.corrected_by is None else " and correction"
 
 
-def _add_uncorrected(result: Table, evaluation: Evaluation) -> None:
+def _add_uncorrected(result: Table, evaluation: Evaluation, *, intervals: bool) -> None:
     """Add what the same reads are worth without correction, and what it changes and costs."""
     without = evaluation.uncorrected
     if without is None or without.mean is None or evaluation.change is None:
         return
     result.add_row("without correction, the same trials", evaluation.shown(without.mean))
-    result.add_row("95 % interval without correction", _between(without, without.ci95))
+    if intervals:
+        result.add_row("95 % interval without correction", _between(without, without.ci95))
     result.add_row("change by the correction", change(evaluation.change, share=evaluation.share))
-    result.add_row("95 % interval of the change", _between(evaluation, evaluation.change_ci95, changes=True))
+    if intervals:
+        result.add_row("95 % interval of the change", _between(evaluation, evaluation.change_ci95, changes=True))
     if evaluation.correction is not None:
         result.add_row("numbers kept for the correction, 16 bits each", f"{evaluation.correction.numbers:,}")
+
+
+def _no_intervals(evaluation: Evaluation) -> str | None:
+    """Return why trials give no interval at all; None if they give one, or there are no trials."""
+    without = evaluation.uncorrected
+    if not evaluation.values or evaluation.ci95 is not None or (without is not None and without.ci95 is not None):
+        return None
+    return _between(evaluation, None).removeprefix("none: ")
 
 
 def _between(evaluation: Evaluation, ends: tuple[float, float] | None, *, changes: bool = False) -> str:
@@ -121,6 +133,8 @@ def _remarks(evaluation: Evaluation) -> Iterator[str]:
     """Yield the remarks under the table."""
     if evaluation.ci95 is not None:
         yield "Intervals are Student's t over trials; they leave out the error of a finite test set."
+    if (why := _no_intervals(evaluation)) is not None:
+        yield f"There are no intervals: {why}."
     if not evaluation.knows_original:
         yield "The original is not known: name it with --reference."
     if evaluation.uncorrected is not None:

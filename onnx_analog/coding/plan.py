@@ -24,6 +24,8 @@ from onnx_analog.errors import AnalogError, OptionError, brief, located, of_cont
 from onnx_analog.settings import check_names, named
 
 FORMAT = "onnx-analog-plan/1"
+OF_SEARCH = '"format": "onnx-analog tune '  # in the first line of a file of a search
+_NO_PLAN = "this holds the measurements of a search of tune, and no plan: give the plan that tune wrote"
 MOST_BYTES = 16 * reading.MIB  # of a plan's file
 MOST_TENSORS = 100_000
 MOST_PATTERNS = 1000
@@ -290,6 +292,8 @@ class Plan:
         from onnx_analog import serialise  # numpy, which the command line does without until it is needed
 
         text = reading.read_text(path, limit=MOST_BYTES, error=OptionError)
+        if OF_SEARCH in text.partition("\n")[0]:
+            raise located(OptionError(_NO_PLAN), repr(str(path)))
         try:
             body = serialise.parse(text)
         except ValueError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from onnx_analog.errors import AnalogError, of_content, require_path
 
 MIB = 2**20
+_ZIP = b"PK\x03\x04"  # how a zip archive begins, as an npz file is
 
 
 def size_of(path: str | os.PathLike[str], *, error: type[AnalogError]) -> int:
@@ -37,6 +38,14 @@ def size_of(path: str | os.PathLike[str], *, error: type[AnalogError]) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise error(f"{text!r} is not a regular file, and pipes and devices are not read. Write it to a file first.")
     return status.st_size
+
+
+def incomplete(npz: Path) -> str | None:
+    """Return what to say of an npz file that cannot be opened, if it begins as one: its end is missing."""
+    with npz.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:
+            return None
+    return f"{str(npz)!r} is a damaged npz file, of which a part is missing: copy or write it again"
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int, error: type[AnalogError]) -> bytes:

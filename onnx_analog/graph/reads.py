@@ -23,7 +23,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.disk.reading import MIB, size_of
+from onnx_analog.disk.reading import MIB, incomplete, size_of
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, brief, require_path
 
@@ -175,7 +175,9 @@ def _load_npz(path: Path) -> Reads:
                 name = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
                     arrays[name] = _array(file, member.file_size)
-    except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except zipfile.BadZipFile as error:
+        raise DataError(incomplete(path) or f"{where} cannot be read as npz: {error}") from error
+    except (zlib.error, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{where} cannot be read as npz: {error}") from error
     return _from_arrays(arrays, where)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.coding.verified import UNKNOWN, Inputs
-from onnx_analog.disk.reading import size_of
+from onnx_analog.disk.reading import incomplete, size_of
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, FunctionError, OptionError, brief, one_line
 from onnx_analog.graph.normalisation import Normalisation, listed, same_numbers
@@ -426,7 +426,10 @@ class _Archive:
             if start == b"\x93NUMPY":
                 raise DataError(f"{str(path)!r} is a single array: save it with numpy.savez(path, x=..., y=...)")
             self._file = zipfile.ZipFile(path)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        except zipfile.BadZipFile as error:
+            cut = incomplete(path)
+            raise self._damaged() if cut is None else DataError(cut) from error
+        except (OSError, ValueError, EOFError, NotImplementedError) as error:
             raise self._damaged() from error
         self.names = [name.removesuffix(".npy") for name in self._file.namelist()]
 

@@ -161,3 +161,10 @@ def test_texts_that_are_no_files_are_not_taken_for_some(cli, tmp_path, options):
     result = cli(f"protect model.onnx {options} --save-config saved.toml")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "saved.toml").exists()
+
+
+def test_the_report_is_saved_too(cli, tmp_path):  # as every other output
+    cli("evaluate model.onnx --data test.npz --report r.html --save-config c.toml")
+    (tmp_path / "r.html").unlink()
+    cli("evaluate model.onnx --config c.toml")
+    assert (tmp_path / "r.html").is_file()

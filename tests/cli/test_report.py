@@ -430,16 +430,30 @@ def test_where_lower_values_are_better_a_loss_is_an_increase():
     assert found.to_dict()["drop"] == -4.0  # which files have in the same way for all metrics
 
 
-@pytest.mark.parametrize(
-    ("values", "said"),
-    [
-        ((0.5,), "none: one trial"),
-        ((0.5,) * 3, "none: all trials are alike"),
-        ((0.5, math.nan), "none: not all values are finite"),
-    ],
-)
-def test_an_evaluation_says_why_it_has_no_interval(values, said):
+@pytest.mark.parametrize(("values", "said"), [((0.5,), "one trial"), ((0.5,) * 3, "all trials are alike")])
+@pytest.mark.parametrize("uncorrected", [0.25, None])
+def test_an_evaluation_says_once_why_it_has_no_interval(values, said, uncorrected):
+    found = Evaluation(metric="top1", samples=5, stored=0.9, values=values)
+    if uncorrected is not None:
+        found = replace(found, corrected_by="9 samples", uncorrected_values=(uncorrected,) * len(values))
+    shown = " ".join(text(report.evaluation_table(found)).split())
+    assert shown.count(f"There are no intervals: {said}.") == shown.count("interval") == 1
+
+
+def test_an_interval_that_others_have_says_why_it_is_none():
+    """Reads that differ may be worth the same once they are corrected."""
+    found = Evaluation(
+        metric="top1", samples=5, stored=0.9, values=(0.5, 0.5), corrected_by="gain", uncorrected_values=(0.3, 0.4)
+    )
+    shown = text(report.evaluation_table(found))
+    assert cells(shown, "95 % interval of the mean") == ["none: all trials are alike"]
+    assert "There are no intervals" not in shown
+
+
+def test_an_evaluation_with_values_that_are_not_finite_says_so():
+    values = (0.5, math.nan)
     shown = text(report.evaluation_table(Evaluation(metric="top1", samples=5, stored=0.9, values=values)))
+    said = "none: not all values are finite"
     assert cells(shown, "95 % interval of the mean") == cells(shown, "95 % interval of the decrease") == [said]
     assert f"mean of {len(values)} trial{'s' if len(values) > 1 else ''} " in shown
 

@@ -544,10 +544,13 @@ def test_all_options_are_saved_but_those_of_saving(cli, tmp_path):
     line = f"model.onnx --data test.npz {ALL} --out out --read-after 1h --cells-on different --residuals gaussian "
     line += "--cells-hold level --preprocess a:b --output y --class-axis 1 --correct gain --rivals --limit "
     line += "--max-drop 3 --lower-is-better --correct-samples 256 --compensate-samples 256 "
-    line += "--compensate test.npz --save-config saved.toml --workers 2 --scheduler a --address b"  # exclude each other
+    line += "--report r.html --compensate test.npz "
+    line += "--save-config saved.toml --workers 2 --scheduler a --address b"  # exclude each other
     context = sweep.command.make_context("sweep", shlex.split(line))
     names = {parameter.name for parameter in sweep.command.params} - {"config", "save_config", "force", "as_json"}
-    assert set(tomllib.loads(sweep._toml(context))) == names - {"debug", "load", "report", "verbose", "quiet"}
+    saved = names - {"debug", "load", "verbose", "quiet"}
+    assert set(tomllib.loads(sweep._toml(context))) == saved
+    assert set(tomllib.loads(sweep._toml(context, without=("report",)))) == saved - {"report"}
 
 
 def test_the_cheapest_point_within_a_limit_is_named(cli, tmp_path):

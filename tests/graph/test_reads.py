@@ -159,3 +159,11 @@ def test_names_that_begin_like_remarks_are_rows(tmp_path):
 def test_an_infinite_reference_is_refused():
     with pytest.raises(DataError, match="a reference is infinite"):
         reads_of({"address": [0, 1], "value": [0.1, 0.2], "reference": [np.nan, np.inf]})
+
+
+def test_an_npz_file_of_which_a_part_is_missing_says_so(tmp_path):
+    path = tmp_path / "reads.npz"
+    np.savez(path, address=np.arange(99), value=np.zeros(99))
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(DataError, match=r"is a damaged npz file, of which a part is missing: copy or write it again"):
+        reads_of(path)

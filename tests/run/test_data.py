@@ -304,7 +304,7 @@ def damaged(path):
         (lambda path: path.write_text("hello"), "not an npz"),
         (lambda path: path.mkdir(), "is a folder; a file is needed"),
         (os.mkfifo, "not a regular file"),
-        (half, "not an npz"),
+        (half, "is a damaged npz file, of which a part is missing: copy or write it again"),
         (damaged, "not an npz"),
         (one_array, "single array: save it with numpy.savez"),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import onnx_analog as oa
+from onnx_analog.coding.plan import Plan
 from onnx_analog.errors import DataError, OptionError, OutputError
 from onnx_analog.graph.weights import Selection
 from onnx_analog.run.session import Network
@@ -245,3 +246,15 @@ def test_a_line_that_was_cut_off_is_dropped_whatever_ends_lines(tmp_path):
     Journal(path, SEARCH).measured("b", lambda: 2.5)
     again = Journal(path, SEARCH)
     assert [again.measured(key, lambda: 0) for key in "ab"] == [1.5, 2.5]
+
+
+def test_a_file_of_a_search_is_no_plan(tmp_path):
+    """It is recognised by its first line, whatever the search is."""
+    path = tmp_path / "search.jsonl"
+    journal = Journal(path, {"model": "m"})
+    for _ in range(2):  # of one line, which is JSON, and of several
+        with pytest.raises(OptionError, match=r"search\.jsonl': this holds the measurements of a search of tune"):
+            Plan.read(path)
+        journal.measured("key", lambda: 1)
+    path.write_text(Plan().to_json(), encoding="utf-8")
+    assert Plan.read(path) == Plan()

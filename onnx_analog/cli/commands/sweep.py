@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,14 +147,14 @@ def command(
     from onnx_analog.disk import writing
 
     _check_objects(ctx)
-    text = _toml(ctx)
+    text = _toml(ctx, without=("report",))  # which is there already when the sweep is resumed
     engine = engine_of(choices, choices.pop("threads"))
     choices["modifiers"] = modifiers_of(choices)
     choices["selection"] = selection_of(choices)
     choices["channel"] = _channels(ctx)
     _check_outputs(ctx, out, save_config, report, choices, force=force)
     if save_config is not None:
-        writing.write_all({save_config: writing.write_text(text)}, force=force)
+        writing.write_all({save_config: writing.write_text(_toml(ctx))}, force=force)
     with watch("trials") as update:
         swept = api.sweep(choices.pop("models"), engine=engine, out=out, config=text, progress=update, **choices)
     reports.write(swept, report, force=force, counting=choices["counting"])
@@ -205,14 +206,14 @@ def _check_outputs(
         reports.check(report, read, force=force)
 
 
-def _toml(ctx: click.Context) -> str:
-    """Return all options as TOML, ready for --config."""
+def _toml(ctx: click.Context, without: Collection[str] = ()) -> str:
+    """Return all options, but for some, as TOML, ready for --config."""
     from onnx_analog.channels import DEFAULT as DEFAULT_CHANNEL
     from onnx_analog.study import axes
     from onnx_analog.study.config import config_text
 
     names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
-    values = {name: ctx.params.get(name) for name in names if name not in NOT_SAVED}
+    values = {name: ctx.params.get(name) for name in names if name not in (*NOT_SAVED, *without)}
     values, varied = plans_alone(values), axes.parse(ctx.params["grid"])
     takes = takes_channels(values["strategy"], varied, rivals=bool(values["rivals"]))
     channels = _channels(ctx) or ([DEFAULT_CHANNEL] if takes else None)
