@@ -1,11 +1,14 @@
+import json
 import shlex
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 
 import onnx_analog as oa
 from onnx_analog import channels, demo
@@ -158,6 +161,25 @@ def test_the_packaged_files_are_evaluated_as_any_others():
 
 
 # ------------------------------------------------------------------------------------------- what it ends with
+
+
+def test_the_network_and_its_images_are_copied(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    answer = CliRunner().invoke(main, ["demo", "--copy", str(folder), "--json"])
+    assert (answer.exit_code, answer.stderr) == (0, "")
+    copies = [Path(json.loads(answer.stdout)[name]) for name in ("model", "data")]
+    assert [each.read_bytes() for each in copies] == [each.read_bytes() for each in (demo.MODEL, demo.IMAGES)]
+    assert sorted(folder.iterdir()) == sorted(copies)
+
+
+@pytest.mark.parametrize("there", ["model.onnx", "test.npz"])
+def test_copies_replace_no_file_unasked(there, tmp_path):
+    (tmp_path / there).write_text("mine")
+    answer = CliRunner().invoke(main, ["demo", "--copy", str(tmp_path)])
+    assert answer.exit_code == 1
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["mine"]
+    assert CliRunner().invoke(main, ["demo", "--copy", str(tmp_path), "--force"]).exit_code == 0
+    assert (tmp_path / "model.onnx").read_bytes() == demo.MODEL.read_bytes()
 
 
 def planted(means: dict[tuple[str, int, str], float]) -> list[Point]:

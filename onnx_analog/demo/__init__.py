@@ -6,14 +6,17 @@ examples/package_lenet.py packaged both; example/lenet-mnist.json says what it m
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from onnx_analog import api, channels
 from onnx_analog._tune import tune
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES
+from onnx_analog.disk import writing
 from onnx_analog.graph import files
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.run.data import Dataset, Preprocessing, load
@@ -51,6 +54,20 @@ def images(network: Network) -> Dataset:
     """Return the packaged test images, prepared for the network."""
     preprocessing = Preprocessing(mean=(facts()["mean"],), std=(facts()["std"],))
     return load(IMAGES, network.inputs, preprocessing)
+
+
+def copy(model: Path, data: Path, *, force: bool) -> None:
+    """Copy the packaged network and its test images to these files, whose folder is made if need be.
+
+    Raises
+    ------
+    OptionError
+        If a file is there already, unless `force`.
+    """
+    sources = {model: MODEL, data: IMAGES}
+    writing.check_outputs(sources, sources.values(), force=force, new_folder=True)
+    with writing.new_folder(model.parent):
+        writing.write_all({target: partial(shutil.copyfile, source) for target, source in sources.items()}, force=force)
 
 
 def begin() -> Story:

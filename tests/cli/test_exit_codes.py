@@ -98,7 +98,7 @@ LINES = {  # of each command, with all that it needs
     "tune": "model.onnx --data test.npz --max-drop 1",
 }
 NAMES = ("channel", "side_channel")  # options that are a name or a file
-FOLDERS = {("sweep", "out")}  # that are written
+FOLDERS = {("sweep", "out"), ("demo", "folder")}  # that are written
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from onnx_analog.cli.console import Command
-from onnx_analog.cli.options import FORCE, JSON, OUT, SEED, shown
+from onnx_analog.cli.options import FORCE, JSON, OUT, OUT_OR_FOLDER, SEED, shown
 from onnx_analog.cli.printing import print_json, show
 from onnx_analog.cli.progress import status, watch
 from onnx_analog.cli.types import Whole
@@ -21,9 +21,15 @@ PLOT = Path("onnx-analog-demo.png")
 @click.option("--trials", type=Whole(1, 1000), default=10, help="Trials per point.")
 @SEED
 @click.option("--plot", type=OUT, default=PLOT, help="File for the plot.")
+@click.option(
+    "--copy",
+    "folder",
+    type=OUT_OR_FOLDER,
+    help="Only copy the network and its test images into a folder, as model.onnx and test.npz.",
+)
 @FORCE
 @JSON
-def command(trials: int, seed: int, plot: Path, force: bool, as_json: bool) -> None:
+def command(trials: int, seed: int, plot: Path, folder: Path | None, force: bool, as_json: bool) -> None:
     """Run every step on a packaged network (LeNet on MNIST).
 
     The demo prunes the network by 80 %, stores it in PCM cells with each strategy at 1, 3 and 10 cells per weight, and
@@ -34,12 +40,20 @@ def command(trials: int, seed: int, plot: Path, force: bool, as_json: bool) -> N
 
     \b
         onnx-analog demo
+        onnx-analog demo --copy .
     """
     from onnx_analog import demo as story_of
     from onnx_analog import plots
     from onnx_analog.cli import model_tables, report
     from onnx_analog.disk import writing
     from onnx_analog.study.sweeps import sweep as sweep_of
+
+    if folder is not None:
+        copies = {"model": folder / "model.onnx", "data": folder / "test.npz"}
+        story_of.copy(*copies.values(), force=force)
+        if as_json:
+            return print_json({name: str(path) for name, path in copies.items()})
+        return show("\n".join(f"{name}: {shown(path)}" for name, path in copies.items()))
 
     def say(*things: Any) -> None:
         if not as_json:
