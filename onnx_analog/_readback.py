@@ -161,7 +161,7 @@ def _reader(
     """Return the corrections of the reads of a model, or None."""
     if correct is None:
         read_through = channels_of(read_with(protected.schemes, channel, modifiers).values())
-        for text in reading_warnings(protected.plan, None, UNKNOWN, read_through):
+        for text in reading_warnings(protected.plan, None, UNKNOWN, read_through, original=False):
             logger.warning(text)
         return None
     from onnx_analog.run.correcting import Corrections

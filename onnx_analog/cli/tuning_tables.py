@@ -104,7 +104,7 @@ def _tensor_table(tuned: Tuned) -> Table:
     result = table("tensor", "stored as", "weights", "cells", "cells per weight", "share of divergence, %", left=2)
     total = tuned.best.allocation.loss
     rows = tuned.rows()
-    *cells, of_correction = rounded_alike([*(row["cells"] for row in rows), tuned.correction_cells])
+    of_correction, *cells = rounded_alike([tuned.correction_cells, *(row["cells"] for row in rows)])
     for row, count in zip(rows, cells, strict=True):
         share = percent_number(row["predicted_divergence"] / total) if total else ""
         counts = (f"{row['weights']:,}", f"{count:,}", f"{row['cells_per_weight']:.3f}")

@@ -395,7 +395,9 @@ def marked_for_compensation(plan: Plan, samples: int | None, inputs: Inputs) -> 
     return plan
 
 
-def reading_warnings(plan: Plan, samples: int | str | None, inputs: Inputs, channels: str) -> Iterator[str]:
+def reading_warnings(
+    plan: Plan, samples: int | str | None, inputs: Inputs, channels: str, *, original: bool = True
+) -> Iterator[str]:
     """Yield warnings if what a plan stores is read otherwise than where the plan was verified.
 
     Parameters
@@ -407,10 +409,12 @@ def reading_warnings(plan: Plan, samples: int | str | None, inputs: Inputs, chan
         How they are made.
     channels : str
         What cells are read through, in words; empty if that is not known.
+    original : bool
+        Whether the original is known, which samples correct towards.
     """
     yield from changed_since(plan)
     if plan.verified is not None and plan.is_as_verified:
-        yield from correction_warnings(plan.verified, samples)
+        yield from correction_warnings(plan.verified, samples, original=original)
         yield from channel_warnings(plan.verified, channels)
         yield from input_warnings(plan.verified, inputs)
 

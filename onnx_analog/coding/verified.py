@@ -213,7 +213,7 @@ class Verified:
 # ---------------------------------------------------------------------------------------------- what is done otherwise
 
 
-def correction_warnings(verified: Verified, samples: int | str | None) -> Iterator[str]:
+def correction_warnings(verified: Verified, samples: int | str | None, *, original: bool = True) -> Iterator[str]:
     """Yield a warning if reads are corrected otherwise than where a plan was verified.
 
     Parameters
@@ -221,6 +221,8 @@ def correction_warnings(verified: Verified, samples: int | str | None) -> Iterat
     verified : Verified
     samples : int, "gain" or None
         By how many samples; "gain" by the law of the channel, None if they are not corrected.
+    original : bool
+        Whether the original is known, which samples correct towards.
     """
     theirs, not_those = verified.corrected_by, "losses and cells are not those that were verified"
     if theirs is None:
@@ -230,8 +232,8 @@ def correction_warnings(verified: Verified, samples: int | str | None) -> Iterat
     how = f"the plan was verified with correction by {counted(theirs, 'sample')}"
     if samples is None:
         yield (
-            f"correct is left out, but {how}: without it, far more may be lost. Give it {counted(theirs, 'sample')}; "
-            "they need no labels"
+            f"correct is left out, but {how}: without it, far more may be lost. Give it {counted(theirs, 'sample')}, "
+            f"which need no labels{'' if original else ', and give reference, the original'}"
         )
     elif isinstance(samples, str):
         yield f"{how}, and here the law of the channel corrects: {not_those}. Give correct that many samples"

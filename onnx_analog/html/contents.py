@@ -351,7 +351,7 @@ def _answer_row(result: Tuned, answer: Answer) -> tuple[str, ...]:
 
 def _plan_section(result: Tuned) -> Section:
     listed = result.rows()
-    *counts, of_correction = rounded_alike([*(row["cells"] for row in listed), result.correction_cells])
+    of_correction, *counts = rounded_alike([result.correction_cells, *(row["cells"] for row in listed)])
     rows = [
         (
             row["tensor"], row["scheme"], f"{row['weights']:,}", f"{count:,}",

@@ -470,8 +470,9 @@ class Experiment:
         of = Plan.of(plan) if plan is not None or self._protected is None else self._protected.plan
         samples = None if self.correcting is None else self.correcting.count
         channels = channels_of(self._schemes(plan, channel, modifiers).values())
-        yield from reading_warnings(of, samples, self.data.made, channels)
-        if plan is None and self._reference is None and isinstance(samples, int) and not in_parts:
+        original = plan is not None or self._reference is not None or in_parts
+        yield from reading_warnings(of, samples, self.data.made, channels, original=original)
+        if not original and isinstance(samples, int):
             yield from towards_stored(of)
 
     def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:

@@ -439,3 +439,21 @@ def test_a_reference_that_is_no_file_is_not_compared_with_that(samples, caplog, 
     other = oa.protect(onnx.load(shelf / "model.onnx"), integers=4)  # whose file is not known
     oa.evaluate(other, shelf / "test.npz", trials=1, reference=shelf / "model.onnx")
     assert not count(caplog, "the reference is not the file")
+
+
+def test_a_correction_that_is_left_out_asks_for_all_that_it_needs(cli, plan, caplog):  # noqa: F811
+    """Samples alone would correct a protected model towards itself; what knows the original needs no reference."""
+    done(cli("protect model.onnx --plan tuned.json --compensate calib.npz -o a.onnx"))
+    asked, reference = "Give it 20 samples, which need no labels", ", and give reference, the original"
+    for line, asks in (
+        ("evaluate a.onnx --data test.npz --trials 1", True),
+        ("check a.onnx --data test.npz --max-drop 99", True),
+        ("readback a.onnx -o b.onnx", True),
+        ("evaluate a.onnx --data test.npz --trials 1 --reference model.onnx", False),
+        ("sensitivity a.onnx --data test.npz", False),
+        ("check model.onnx --plan tuned.json --data test.npz --max-drop 99 --compensate calib.npz", False),
+    ):
+        caplog.clear()
+        done(cli(line))
+        (said,) = (text for text in caplog.messages if text.startswith(LEFT_OUT))
+        assert said.endswith(f"{asked}{reference * asks}"), line

@@ -198,6 +198,7 @@ def test_the_cells_of_the_tensors_and_of_the_correction_sum_to_the_answer(tuned)
     assert shown[-1] == sum(shown[:-1]) == round(total)  # rounded so that they add up
     exact = [*(row["cells"] for row in rows_), tuned.correction_cells]
     assert shown[:-1] == pytest.approx(exact, abs=1)
+    assert shown[-2] == round(tuned.correction_cells)  # as the cost table of a report has it
     assert (weights[-1], per_weight[-1], share[-1]) == (f"{tuned.weights:,}", f"{tuned.best.cells:.3f}", "100.0")
     assert sum(float(each) for each in share[:-2]) == pytest.approx(100, abs=0.1 * len(rows_))
 
