@@ -164,7 +164,8 @@ class Tuned(Shown):
         if self.rival is None:
             return "no digital plan is within the budget" if self.goal.limit is None else "there is no digital rival"
         if self.is_own_rival:
-            return "the best plan is itself digital, so it has no digital rival"
+            none = "" if self.analog else ", and no plan with analog cells in every tensor takes as few cells"
+            return f"the best plan is itself digital, so it has no digital rival{none}"
         if self.goal.limit is None:
             return f"the best digital rival: {self.lost(self.rival.verified)}"
         held = {True: "", False: ", and misses the goal", None: ", and may miss the goal"}[self.rival.holds]

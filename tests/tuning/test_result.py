@@ -328,8 +328,11 @@ def compared(tuned, holds=True, goal=None, **rival):
 
 
 def test_the_answer_says_how_it_compares_with_the_best_digital_rival(tuned):
-    own = replace(tuned, rival=tuned.best)
+    own = replace(tuned, rival=tuned.best, analog=tuned.best)  # any answer
     assert own.comparison == "the best plan is itself digital, so it has no digital rival"
+    alone = replace(own, analog=None)  # where that is why there is no row of it
+    assert alone.comparison == f"{own.comparison}, and no plan with analog cells in every tensor takes as few cells"
+    assert "with analog cells" not in alone.answers
     for holds, more in {True: "", False: ", and misses the goal", None: ", and may miss the goal"}.items():
         found = compared(tuned, holds)
         assert found.comparison == f"the best digital rival takes 1.25 times as many cells{more}"
