@@ -26,6 +26,13 @@ def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspectio
     Whether a tensor's magnitudes lie too far apart is judged for the default scheme, in which each tensor has a scale
     of its own. With one scale for the model, or one class of weights, more tensors may stay digital; `protect` names
     them.
+
+    Parameters
+    ----------
+    model : model
+        Plain, protected or read back.
+    selection : Selection, optional
+        Which tensors, of a plain model.
     """
     selection = selection_of(selection)
     loaded = load_model(model)

@@ -189,7 +189,17 @@ def readbacks(
     preprocess: str | None = None,
     decoded: bool = DEFAULTS.decoded,
 ) -> Iterator[Perturbed]:
-    """Return the models of trials 0, 1, ..., each made when it is asked for; see `readback`."""
+    """Return the models of trials 0, 1, ..., each made when it is asked for.
+
+    Parameters
+    ----------
+    model : model
+        The protected model.
+    trials : int, 0 to 10,000
+        How many models.
+    seed, channel, modifiers, correct, correct_samples, reference, mean, std, preprocess, decoded
+        As in `readback`.
+    """
     arguments = checked(seed=seed, trials=trials, decoded=decoded)
     if arguments["trials"] > MOST_READBACKS:
         raise OptionError(f"trials is {trials}; it must be from 0 to {MOST_READBACKS:,}")

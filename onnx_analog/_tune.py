@@ -111,7 +111,9 @@ def tune(
     budget : float, > 0, optional
         The most cells per original weight, in place of both.
     channel : channel
-        The memory; `modifiers` change it.
+        The memory.
+    modifiers : Modifiers
+        Changes to it.
     decoding : {"none", "table", "hard", "soft"}
         The most that decoding may take: see `onnx_analog.coding.streams`. What "soft" rests on is assumed.
     counting : {"memory", "paper"}

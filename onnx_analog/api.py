@@ -340,12 +340,16 @@ def sweep(
         The default is all four. Arguments of the grid that are None have the defaults of
         `onnx_analog.study.arguments.GridArguments`; one that `grid` varies too is refused.
     cells : int or sequence of int, >= 1, optional
-        Cells per weight; with the strategy `redundancy`, cells per small weight, and `large_factor` times as many per
-        large weight.
+        Cells per weight; with the strategy `redundancy`, cells per small weight.
+    large_factor : int, >= 1, optional
+        With the strategy `redundancy`: how many times as many cells a large weight has.
     preset : str or sequence of {"default", "isik2020"}, optional
-        `granularity` and `large_fraction` replace those of the preset.
+    granularity, large_fraction
+        Replace those of the preset.
     channel : channel or sequence of channels, optional
-        The default is "pcm". `modifiers` change each of them.
+        The default is "pcm".
+    modifiers : Modifiers
+        Changes to each of the channels.
     grid : mapping of str to sequence, or "name=value,value", optional
         Further settings of `onnx_analog.coding.scheme.Scheme` to vary, and their values.
     plan : plan, sequence of plans, or mapping of name to plan, optional
@@ -354,6 +358,8 @@ def sweep(
     rivals : bool
         Whether digital rivals are further points, in cells of each channel: int8 and int4, each per tensor and per
         output channel, and entropy-coded quantisation in the steps of `onnx_analog.study.rivals.STEPS`.
+    selection : Selection, optional
+        Which tensors are stored.
     sparsity, prune_scope
         Pruning before protection; see `prune`.
     trials : int, >= 0
@@ -363,6 +369,8 @@ def sweep(
         else in the metric's unit. See `onnx_analog.study.stopping`.
     max_trials : int, >= 2
         Most trials of a point with `precision`.
+    seed : int, >= 0
+        The same seed gives the same numbers.
     compensate, compensate_samples
         As in `protect`.
     correct, correct_samples, mean, std, preprocess, metric, lower_is_better, output, class_axis, samples, batch,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import html
+import inspect
+import pkgutil
 import re
 import runpy
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 
 import nbformat
 import pytest
 
 import onnx_analog as oa
 from onnx_analog.cli import main
+from onnx_analog.settings import settings_of
 from tests.conftest import ROOT
 from tests.pages import same_line
 
@@ -39,6 +44,99 @@ def test_the_reference_has_all_names_and_commands(site):
     assert missing == []
     commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert [name for name in main.commands if f'id="onnx-analog-{name}"' not in commands] == []
+
+
+def tables_of(page):
+    """Return the rows of each entry of the reference that has parameters: (name, type, default), by path."""
+    entries = re.split(r'<h[2-6] id="(onnx_analog[^"]*)"', page)[1:]
+    found = {}
+    for path, entry in zip(entries[::2], entries[1::2], strict=True):
+        for table in re.findall(r"Parameters:</span></p>\s*<table>(.*?)</table>", entry, flags=re.DOTALL):
+            rows = re.findall(r'<tr class="doc-section-item">(.*?)</tr>', table, flags=re.DOTALL)
+            cells = [re.findall(r"<td>(.*?)</td>", row, flags=re.DOTALL) for row in rows]
+            found[path] = [tuple(text_of(row[place]) for place in (0, 1, 3)) for row in cells]
+    return found
+
+
+def text_of(cell):
+    return html.unescape(re.sub(r"<[^>]*>", "", cell)).strip()
+
+
+def wrong_rows(path, rows):
+    """Return the parameters of an entry whose type or default is not that of the signature, and those it lacks."""
+    thing = pkgutil.resolve_name(path)
+    real, docstring = inspect.signature(thing).parameters, inspect.getdoc(thing).partition("\nSettings\n---")[0]
+    made = {entry.name: entry.default_factory for entry in fields(thing)} if is_dataclass(thing) else {}
+    spread = [name for name, *_ in rows if name.startswith("**")]
+    wrong = [
+        (name, kind, default)
+        for name, kind, default in rows
+        if name not in spread
+        and not (
+            is_default(default, real[name].default, made.get(name))
+            and is_type(name, kind, real[name].annotation, docstring)
+        )
+    ]
+    code = getattr(inspect.unwrap(thing), "__code__", None)
+    taken = set(real) if code is None else set(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    return wrong + sorted(taken - {"self"} - {name for name, *_ in rows})
+
+
+def is_default(shown, default, made):
+    if repr(default) == "<factory>":
+        default = made()
+    if default is inspect.Parameter.empty or shown == "required":
+        return (default is inspect.Parameter.empty) == (shown == "required")
+    if inspect.isroutine(default):
+        return shown == default.__name__
+    try:
+        return eval(shown, {"Modifiers": oa.Modifiers, "Scheme": oa.Scheme}) == default
+    except (NameError, SyntaxError):
+        return False
+
+
+def is_type(name, shown, annotation, docstring):
+    """Return whether a type is the annotation, or the docstring states it, and contradicts it in no type of number."""
+    written = re.search(rf"^(?:[\w, ]+, )?{name}(?:, [\w, ]+)? : (.*?)(?:, optional)?$", docstring, flags=re.MULTILINE)
+    if written is None:
+        return shown == re.sub(r"\b(?:\w+\.)+", "", str(annotation))
+    number = re.match(r"(int|float|bool|str)(?:,|$)", shown)
+    return shown == written[1] and (number is None or number[1] in str(annotation))
+
+
+def test_parameters_of_the_reference_are_those_of_the_signatures(site):
+    tables = tables_of((site / "reference" / "python.html").read_text(encoding="utf-8"))
+    assert sum(map(len, tables.values())) > 300
+    assert {path: found for path, rows in tables.items() if (found := wrong_rows(path, rows))} == {}
+    functions = [getattr(oa, name) for name in oa.__all__ if inspect.isfunction(getattr(oa, name))]
+    of_several = {f"{f.__module__}.{f.__name__}" for f in functions if len(inspect.signature(f).parameters) > 1}
+    assert of_several - set(tables) == set()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ("mean", "int", "None"),
+        ("mean", "str", "None"),
+        ("mean", "float | Iterable[float] | None", "required"),
+        ("seed", "int", "seed"),
+        ("seed", "int", "1"),
+        ("model", "int", "required"),
+        ("threads", "float, >= 0", "0"),
+    ],
+)
+def test_a_wrong_type_or_default_is_found(row):
+    assert row in wrong_rows("onnx_analog._check.check", [row])
+
+
+def test_a_parameter_that_is_not_shown_is_found():
+    assert "seed" in wrong_rows("onnx_analog._check.check", [("model", "model", "required")])
+
+
+def test_the_reference_lists_the_settings_of_a_class_that_has_no_list_of_its_own(site):
+    tables = tables_of((site / "reference" / "python.html").read_text(encoding="utf-8"))
+    for kind in (oa.Scheme, oa.Paper):
+        assert {name for name, *_ in tables[f"{kind.__module__}.{kind.__name__}"]} == set(settings_of(kind))
 
 
 def test_a_page_of_the_site_loads_nothing_from_elsewhere(site):
