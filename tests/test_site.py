@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
@@ -17,6 +18,7 @@ import pytest
 import onnx_analog as oa
 from onnx_analog.cli import main
 from onnx_analog.settings import settings_of
+from tests.browser import CHROMIUM, browser
 from tests.conftest import ROOT
 from tests.pages import same_line
 
@@ -143,6 +145,26 @@ def test_a_page_of_the_site_loads_nothing_from_elsewhere(site):
     loads = r'<(?:script|img|link|iframe)[^>]*?(?:src|href)="(https?:[^"]*)"'
     for page in site.rglob("*.html"):
         assert re.findall(loads, page.read_text(encoding="utf-8")) == []
+
+
+def found_from_disk(site, words, profile, seconds):
+    """Return what a browser shows when words are searched for in a page that is opened from disk."""
+    with browser(profile) as opened:
+        return opened.text(f"{(site / 'index.html').as_uri()}?q={words}", until="matching document", seconds=seconds)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no headless Chromium is installed")
+def test_the_search_works_in_a_page_that_is_opened_from_disk(site, tmp_path):
+    text = found_from_disk(site, "array_statistics", tmp_path / "profile", 60)
+    results = text.partition("matching document")[2].partition("Table of contents")[0]
+    assert "oa.array_statistics" in results
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no headless Chromium is installed")
+def test_a_site_whose_search_does_not_work_from_disk_is_found(site, tmp_path):
+    shutil.copytree(site, tmp_path / "site")
+    (tmp_path / "site" / "scripts" / "iframe-worker.js").write_text("")
+    assert "matching document" not in found_from_disk(tmp_path / "site", "array_statistics", tmp_path / "profile", 5)
 
 
 @pytest.mark.parametrize(("link", "code"), [("index.md", 0), ("none.md", 1), ("index.md#none", 1)])
