@@ -147,10 +147,10 @@ def check(
         settings=settings,
     )  # fmt: skip
 
-    from onnx_analog.experiment import Experiment
+    from onnx_analog.experiment import ScoresFirst
     from onnx_analog.run._doubts import check_above_chance
 
-    experiment = Experiment(
+    experiment = ScoresFirst(
         memory.model, data, "sqnr_db" if metric is None and min_sqnr is not None else metric,
         reference=memory.reference,
         correct=correct, correct_samples=correct_samples, compensate=compensate, compensate_samples=compensate_samples,
@@ -188,7 +188,7 @@ def _check_metric(experiment: Experiment, max_drop: float | None) -> None:
     from onnx_analog.tuning.drops import check_paired
     from onnx_analog.tuning.scale import check_unit
 
-    check_paired(experiment)
+    check_paired(experiment, divergence=False)
     check_unit(experiment.chosen.metric.name, max_drop=max_drop is not None, min_sqnr=max_drop is None)
 
 

@@ -121,11 +121,11 @@ def sensitivity(
         settings=settings,
     )  # fmt: skip
 
-    from onnx_analog.experiment import Experiment
+    from onnx_analog.experiment import ScoresFirst
     from onnx_analog.tuning.drops import check_paired
     from onnx_analog.tuning.gauge import harms
 
-    experiment = Experiment(
+    experiment = ScoresFirst(
         memory.model, data, metric, reference=memory.reference, correct=correct, correct_samples=correct_samples,
         compensate=compensate, compensate_samples=compensate_samples,
         plan=memory.plan, mean=mean, std=std, preprocess=preprocess,

@@ -122,6 +122,12 @@ class Experiment(experiment.Experiment):
         return f"<Experiment: {one_line(text, 200)}>"
 
 
+class ScoresFirst(Experiment):
+    """An experiment whose metric, where none is given, reads scores or numbers if any output holds them."""
+
+    scores_first = True
+
+
 def _loaded(model: AnyModel) -> ir.Model | ProtectedModel:
     """Return a plain model, or a protected one, opened; warn if nothing guards its planes."""
     loaded = load_model(model)

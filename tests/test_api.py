@@ -1,4 +1,5 @@
 import copy
+import functools
 import hashlib
 import json
 import pickle
@@ -954,16 +955,18 @@ def test_the_interval_that_is_printed_is_that_of_the_point():
 # ------------------------------------------------------------------------------------------- maps and strange models
 
 
+# As scikit-learn's exporters write it: labels, and a map from label to probability for each sample.
+MAPS = """<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>
+    net (float[N, 16] x) => (int64[N] label, seq(map(int64, float)) probabilities) <float[16, 16] w = random> {
+        z = MatMul(x, w)
+        p = Softmax <axis = 1> (z)
+        label = ArgMax <axis = 1, keepdims = 0> (p)
+        probabilities = ai.onnx.ml.ZipMap <classlabels_int64s = [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]> (p)
+    }"""
+
+
 def test_a_classifier_that_returns_maps_is_protected_and_evaluated(tmp_path):
-    """As scikit-learn's exporters write it: labels, and a map from label to probability for each sample."""
-    body = """<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>
-        net (float[N, 16] x) => (int64[N] label, seq(map(int64, float)) probabilities) <float[16, 16] w = random> {
-            z = MatMul(x, w)
-            p = Softmax <axis = 1> (z)
-            label = ArgMax <axis = 1, keepdims = 0> (p)
-            probabilities = ai.onnx.ml.ZipMap <classlabels_int64s = [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]> (p)
-        }"""
-    plain = proto(body)
+    plain = proto(MAPS)
     (tmp_path / "m.onnx").write_bytes(plain.SerializeToString())
     oa.protect(tmp_path / "m.onnx", strategy="raw").save(tmp_path / "p.onnx")
     x = np.random.default_rng(0).normal(size=(70, 16)).astype(np.float32)  # more than one call of 64, the last not full
@@ -974,6 +977,53 @@ def test_a_classifier_that_returns_maps_is_protected_and_evaluated(tmp_path):
         data = {"x": x, "y": np.where(np.arange(70) % 7, labels, (labels + 1) % 16)}
         found = oa.evaluate(tmp_path / "p.onnx", data, trials=2, output=output)
         assert (found.metric, found.stored) == (metric, pytest.approx(60 / 70))
+
+
+def answers_of_maps(folder, samples=2000):
+    """Return the path of a model that returns maps, inputs, and labels of which three in four are its own answers."""
+    x = np.random.default_rng(0).normal(size=(samples, 16)).astype(np.float32)
+    own = ort.InferenceSession(proto(MAPS).SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    (folder / "maps.onnx").write_bytes(proto(MAPS).SerializeToString())
+    return folder / "maps.onnx", x, np.where(np.arange(samples) % 4, own[0], (own[0] + 1) % 16)
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_a_classifier_that_returns_maps_is_checked_by_its_scores_or_its_labels(tmp_path, labels):
+    """Label and largest score are of the same class, so both lose as much, and as much as `evaluate` finds."""
+    plain, x, y = answers_of_maps(tmp_path)
+    data, named = ({"x": x, "y": y}, "top1") if labels else ({"x": x}, "agreement")
+    by_scores = oa.check(plain, data, max_drop=5, integers=4)
+    by_labels = oa.check(plain, data, max_drop=5, integers=4, output="label")
+    assert (by_scores.metric, by_scores.output) == (named, "probabilities")
+    assert (by_labels.metric, by_labels.output) == ("exact_match", "label")
+    assert oa.check(plain, data, max_drop=5, integers=4, metric=named).decision == by_scores.decision
+    scored = oa.Experiment(plain, data, output="probabilities").score(oa.Scheme.int4(), trials=1)
+    expected = (scored.original if labels else 1.0) - scored.values[0]
+    assert by_scores.decision.loss == pytest.approx(expected)
+    assert by_labels.decision.loss == pytest.approx(expected)
+    assert expected != 0
+
+
+def test_a_classifier_that_returns_maps_is_tuned_and_analysed_by_its_scores(tmp_path):
+    """As one that returns the scores as an array."""
+    plain, x, y = answers_of_maps(tmp_path)
+    array = proto(MAPS.replace("seq(map(int64, float))", "float[N, 16]").replace("ai.onnx.ml.ZipMap", "Identity"))
+    array.graph.node[-1].ClearField("attribute")
+    for data in ({"x": x, "y": y}, {"x": x}):
+        of_maps, of_array = (oa.sensitivity(each, data, trials=2) for each in (plain, ir.from_proto(array)))
+        assert list(of_maps.rows()) == list(of_array.rows())
+        assert of_maps.metric == of_array.metric == ("top1" if "y" in data else "agreement")
+    tuned = oa.tune(plain, {"x": x, "y": y}, max_drop=10, trials=2)
+    assert tuned.metric == "top1"
+    assert tuned.classes
+
+
+@pytest.mark.parametrize("options", [{"output": "label"}, {"metric": "exact_match"}])
+def test_labels_alone_do_not_tell_how_far_outputs_are_off(tmp_path, options):
+    plain, x, y = answers_of_maps(tmp_path, 200)
+    for call in (oa.sensitivity, functools.partial(oa.tune, max_drop=5)):
+        with pytest.raises(OptionError, match="exact_match, which does not tell how far outputs are off: choose an"):
+            call(plain, {"x": x, "y": y}, **options)
 
 
 def test_inspect_says_that_protect_would_refuse():

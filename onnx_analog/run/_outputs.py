@@ -149,6 +149,11 @@ def array_of(output: Output) -> Array:
     raise DataError('the output is a sequence, or has no axis of samples: choose another, or give metric="sqnr_db"')
 
 
+def numbers_of(output: Output) -> Output:
+    """Return maps as an array, as `array_of` does, and all other outputs as they are."""
+    return array_of(output) if are_maps(output) else output
+
+
 def is_one_hot_of(labels: Array, scores: Array) -> bool:
     return labels.shape == scores.shape and labels.ndim == 2 and labels.dtype.kind in "biuf" and is_one_hot(labels)
 

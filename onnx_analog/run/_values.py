@@ -49,8 +49,14 @@ def top1(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_axis: 
     >>> top1([np.array([[0.1, 0.9], [0.8, 0.2]])], labels=np.array([1, 1]), clean=[])
     0.5
     """
-    scores, truth = labelled_scores(outputs[0], labels, class_axis)
-    return float(np.mean((scores.argmax(axis=1) == truth) & ~has_nan(scores)))
+    return float(right_places(outputs[0], labels, class_axis).mean())
+
+
+def right_places(output: Output, labels: Array | None, class_axis: int | None = None) -> NDArray[np.bool_]:
+    """Return which labels have the largest score, (labels,), in the order of the labels; raises what `top1` does."""
+    scores, truth = labelled_scores(output, labels, class_axis)
+    right: NDArray[np.bool_] = (scores.argmax(axis=1) == truth) & ~has_nan(scores)
+    return right
 
 
 def top5(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_axis: int | None = None) -> float:  # noqa: ARG001 - likewise
@@ -79,7 +85,17 @@ def agreement(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_a
     DataError
         If the axis of classes is not known or has one entry, or noise changes the shape of the output.
     """
-    noisy, expected = array_of(outputs[0]), array_of(clean[0])
+    value = float(same_places(outputs[0], clean[0], class_axis).mean())
+    pair = [array_of(outputs[0])], [array_of(clean[0])]
+    return math.nan if value == 1 and sqnr_db(pair[0], clean=pair[1]) < 0 else value
+
+
+def same_places(output: Output, clean: Output, class_axis: int | None = None) -> NDArray[np.bool_]:
+    """Return at which places the largest scores are of the same classes as without noise; raises what `agreement` does.
+
+    Its shape is that of the scores without the axis of classes.
+    """
+    noisy, expected = array_of(output), array_of(clean)
     if noisy.shape != expected.shape:
         raise DataError(
             f"noise changed the output's shape from {expected.shape} to {noisy.shape}: give a metric of your own"
@@ -90,9 +106,8 @@ def agreement(outputs: Outputs, *, labels: Array | None, clean: Outputs, class_a
     if not noisy.size:
         raise DataError(f"the output has shape {noisy.shape}, which holds no scores")
     winners, others = (array == array.max(axis=axis, keepdims=True) for array in (noisy, expected))
-    same = (winners == others).all(axis=axis) & ~has_nan(noisy, axis) & ~has_nan(expected, axis)
-    value = float(np.mean(same))
-    return math.nan if value == 1 and sqnr_db([noisy], clean=[expected]) < 0 else value
+    same: NDArray[np.bool_] = (winners == others).all(axis=axis) & ~has_nan(noisy, axis) & ~has_nan(expected, axis)
+    return same
 
 
 # ----------------------------------------------------------------------------------------------------- by tokens
@@ -170,7 +185,14 @@ def exact_match(outputs: Outputs, *, labels: Array | None, clean: Outputs) -> fl
     DataError
         If labels or the outputs without noise have another shape.
     """
-    arrays = list(parts_of(outputs[0]))
+    same = equal_values(outputs[0], labels, clean)
+    total = sum(array.size for array in same)
+    return sum(int(array.sum()) for array in same) / total if total else math.nan
+
+
+def equal_values(output: Output, labels: Array | None, clean: Outputs) -> list[NDArray[np.bool_]]:
+    """Return which values equal their label or what they are without noise, of each array; raises as `exact_match`."""
+    arrays = list(parts_of(output))
     if labels is not None:
         if len(arrays) != 1 or sides_of(arrays[0].shape) != sides_of(labels.shape):
             shapes = ", ".join(str(array.shape) for array in arrays[:3])
@@ -180,9 +202,7 @@ def exact_match(outputs: Outputs, *, labels: Array | None, clean: Outputs) -> fl
         expected = list(parts_of(clean[0]))
     if [array.shape for array in arrays] != [array.shape for array in expected]:
         raise DataError("noise changed the output's shape: give a metric of your own")
-    same = [_equal(array, other) for array, other in zip(arrays, expected, strict=True)]
-    total = sum(array.size for array in same)
-    return sum(int(array.sum()) for array in same) / total if total else math.nan
+    return [_equal(array, other) for array, other in zip(arrays, expected, strict=True)]
 
 
 def _equal(array: Array, other: Array) -> Array:

@@ -33,6 +33,7 @@ def choose(
     class_axis: int | None = None,
     one_by_one: bool = False,
     dynamic: frozenset[str] = frozenset(),
+    scores_first: bool = False,
 ) -> Chosen:
     """Return the metric that fits, the output that it measures, and the axis of its classes.
 
@@ -59,6 +60,9 @@ def choose(
         Samples are fed one by one, so that arrays of all samples have one axis more, in front.
     dynamic : set of str
         Names of those sides of the inputs that are not fixed: an output's side of such a name does not count classes.
+    scores_first : bool
+        Without a metric, take `exact_match` only if no other output has another one: whole numbers do not tell how far
+        they are off.
 
     Raises
     ------
@@ -79,14 +83,21 @@ def choose(
     if metric is not None and class_axis is not None and not metric.by_class:
         raise OptionError(f"class_axis is given, and {metric.name} compares value by value: leave it out")
     refusals: list[AnalogError] = []
+    last: Chosen | None = None
     for index, field in _in_order(fields, metric):
         if output in (None, field.name):
             try:
                 value = fetch(index)
                 candidate = _Candidate(field, value, labels, samples, class_axis, int(one_by_one), dynamic)
-                return candidate.fitting(metric, index)
+                found = candidate.fitting(metric, index)
             except (DataError, OptionError) as error:
                 refusals.append(error)
+                continue
+            if metric is not None or not scores_first or found.metric is not METRICS["exact_match"]:
+                return found
+            last = last or found
+    if last is not None:
+        return last
     raise refusals[0] if refusals else DataError("the model has no outputs")
 
 
@@ -113,9 +124,13 @@ class _Candidate:
     def fitting(self, metric: Metric | None, index: int) -> Chosen:
         metric = metric or self._default()
         labelled = self.labels is not None if metric.labelled is None else metric.labelled
-        axis = self._axis(metric) if metric.by_class and isinstance(self.value, np.ndarray) else None
-        classes = self._classes(metric, axis)
-        shown = None if axis is None else axis - self.lead
+        axis = shown = None
+        if metric.by_class and isinstance(self.value, np.ndarray):
+            axis = self._axis(metric)
+            shown = axis - self.lead
+        elif metric.by_class and are_maps(self.value):
+            axis = 1  # of the array that maps become
+        classes = self._classes(axis)
         chosen = Chosen(metric, self.field.name, (index,), shown, axis, classes, labelled)
         chosen([self.value], labels=self.labels, clean=[self.value])  # raises what does not fit
         return chosen
@@ -204,7 +219,7 @@ class _Candidate:
             return None
         return declared[axis - self.lead]
 
-    def _classes(self, metric: Metric, axis: int | None) -> int | None:
-        if axis is not None:
-            return int(self.value.shape[axis])
-        return len(self.value[0]) if metric.by_class and are_maps(self.value) else None
+    def _classes(self, axis: int | None) -> int | None:
+        if axis is None:
+            return None
+        return len(self.value[0]) if are_maps(self.value) else int(self.value.shape[axis])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -119,6 +119,8 @@ class Experiment:
     onnx_analog.experiment.Experiment : the same for paths and arrays, and whatever else names models and data.
     """
 
+    scores_first: ClassVar[bool] = False  # see `onnx_analog.run.choice.choose`
+
     def __init__(
         self,
         model: ir.Model | ProtectedModel,
@@ -189,6 +191,7 @@ class Experiment:
             class_axis=class_axis,
             one_by_one=self.data.one_by_one,
             dynamic=frozenset(side for node in self._network.inputs for side in node.shape if isinstance(side, str)),
+            scores_first=self.scores_first,
         )
         if chosen.indices is not None:
             outputs = [fetch(number) for number in chosen.indices]

@@ -115,11 +115,16 @@ class Checked(Shown):
     @property
     def _more_trials(self) -> str:
         """What to do where more trials may tell, in words."""
-        count = self.decision.trials_needed
-        if count is None:
+        count, needed = self.decision.trials_needed, self.decision.needed
+        ways = []
+        if count is not None:
+            about = max(rounded_up(count), self.max_trials + 1)
+            ways = [f"about {about:,} trials (max_trials={about})"]
+        if needed is not None and needed > self.decision.samples:
+            ways.append(f"about {rounded_up(needed):,} samples in as many trials as now")
+        if not ways:
             return f"more trials may tell: raise max_trials above {self.max_trials:,}"
-        about = max(rounded_up(count), self.max_trials + 1)
-        return f"about {about:,} trials (max_trials={about}) would be enough, if they lose as much"
+        return f"{', or '.join(ways)}{',' * (len(ways) > 1)} would be enough, if they lose as much"
 
     def __str__(self) -> str:
         """Return the answer in one line."""

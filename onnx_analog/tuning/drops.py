@@ -32,11 +32,13 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.errors import OptionError
+from onnx_analog.run._outputs import are_maps, numbers_of
+from onnx_analog.run._values import equal_values, right_places, same_places
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.trials import Trials
 from onnx_analog.tuning.sensitivity import divergence
 
-_PAIRED = ("top1", "agreement", "sqnr_db")
+_PAIRED, _WHOLE = ("top1", "agreement", "sqnr_db"), "exact_match"
 _MOST_SAMPLES = 10**9
 
 
@@ -172,7 +174,7 @@ def noise(clean: list[Any], outputs: list[Any]) -> NDArray[np.float64]:
 
     What is the same infinity or NaN in both does not count, as in the metric.
     """
-    expected, found = (np.asarray(values[0], np.float64) for values in (clean, outputs))
+    expected, found = (np.asarray(numbers_of(values[0]), np.float64) for values in (clean, outputs))
     expected, found = (values.reshape(len(values), -1) for values in (expected, found))
     with np.errstate(invalid="ignore"):
         same = (found == expected) | (np.isnan(found) & np.isnan(expected))
@@ -182,32 +184,46 @@ def noise(clean: list[Any], outputs: list[Any]) -> NDArray[np.float64]:
     return of_samples
 
 
-def check_paired(experiment: Experiment) -> None:
-    """Raise `OptionError` unless the metric compares sample by sample."""
-    name = experiment.chosen.metric.name
-    if name not in _PAIRED:
-        known = ", ".join(_PAIRED)
+def check_paired(experiment: Experiment, *, divergence: bool = True) -> None:
+    """Raise `OptionError` unless the metric compares sample by sample and, for a `divergence`, reads numbers."""
+    name, output = experiment.chosen.metric.name, experiment.chosen.output
+    if name == _WHOLE and divergence:
+        given = "metric" if experiment.metric_given else "no metric is given, and for these outputs and labels it"
+        raise OptionError(
+            f"{given} is exact_match, which does not tell how far outputs are off: choose an output of scores or "
+            f"numbers, and one of the metrics {', '.join(_PAIRED)}"
+        )
+    known = _PAIRED if divergence else (*_PAIRED, _WHOLE)
+    if name not in known:
         if experiment.metric_given:
-            raise OptionError(f"metric is {name}; it must be one that compares sample by sample: {known}")
+            raise OptionError(f"metric is {name}; it must be one that compares sample by sample: {', '.join(known)}")
         raise OptionError(
             f"no metric is given, and for these outputs and labels it is {name}, which does not compare sample by "
-            f"sample: give one that does, {known}"
+            f"sample: give one that does, {', '.join(known)}"
         )
-    if not isinstance(experiment.clean[0], np.ndarray):
-        raise OptionError(f"output {experiment.chosen.output!r} is no array: name one that is")
+    clean = experiment.clean[0]
+    if not isinstance(clean, np.ndarray) and not are_maps(clean):
+        raise OptionError(f"output {output!r} is no array, and no map for each sample: name one that is")
 
 
 def right(experiment: Experiment, outputs: list[Any]) -> NDArray[np.float64]:
     """Return 1 for each sample whose class is right, else 0, (n,): of several places, their share.
 
-    Right is the class of the label or, without labels, that of the original.
+    Right is the class of the label or, without labels, that of the original; of exact_match, the value.
     """
-    chosen = experiment.chosen
-    axis = chosen.axis if chosen.axis is not None else -1
-    found = np.argmax(outputs[0], axis=axis)
-    expected = experiment.data.labels if chosen.labelled else np.argmax(experiment.clean[0], axis=axis)
-    same = found == np.asarray(expected).reshape(found.shape)
-    share: NDArray[np.float64] = same.reshape(len(same), -1).mean(axis=1)
+    return right_against(experiment, experiment.clean, outputs)
+
+
+def right_against(experiment: Experiment, clean: list[Any], outputs: list[Any]) -> NDArray[np.float64]:
+    """Return the same, where without labels the outputs `clean` are right."""
+    chosen, labels = experiment.chosen, experiment.data.labels
+    if chosen.metric.name == _WHOLE:
+        (same,) = equal_values(outputs[0], labels if chosen.labelled else None, clean)
+    elif chosen.labelled:
+        same = right_places(outputs[0], labels, chosen.axis)
+    else:
+        same = same_places(outputs[0], clean[0], chosen.axis)
+    share: NDArray[np.float64] = same.reshape(len(experiment.data), -1).mean(axis=1)
     return share
 
 

@@ -29,7 +29,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from onnx_analog.tuning.drops import Drop, samples_needed
+from onnx_analog.tuning.drops import Drop
 
 RISK_OF_TRIALS = 0.2  # their share of the risk, where trials differ
 FIRST_LOOK = 3  # trials: of two, Student's quantile is of no use
@@ -54,7 +54,8 @@ class Decision:
     settled : bool
         Whether more trials would not decide it either, by the bounds of what they can still change.
     needed : int or None
-        Samples that would decide it, if they lose as much; None if it is decided, or no number would do.
+        Samples that would decide it within the most trials, if they lose and vary as much; None if it is decided, or no
+        number would do.
     trials_needed : int or None
         Trials that would decide it, if they lose as much; None as above, and before the first look.
     """
@@ -109,7 +110,8 @@ def sequential(
             expect(losses.trials_needed(limit, confidence))
     if decision.holds is None:
         trials_needed = None if decision.settled else losses.trials_needed(limit, confidence)
-        return replace(decision, needed=losses.needed(limit, confidence, alike=alike), trials_needed=trials_needed)
+        needed = losses.needed(limit, confidence, alike=alike, most=most)
+        return replace(decision, needed=needed, trials_needed=trials_needed)
     return decision
 
 
@@ -166,18 +168,25 @@ class Losses:
         ever = self._drop(self._between_samples(self._residual() / self.trials))
         return ever.lower(sure) + of_trials <= limit < ever.upper(sure) - of_trials
 
-    def needed(self, limit: float, confidence: float, *, alike: bool) -> int | None:
-        """Return the fewest samples that would decide, if they lose as much; None if no number would."""
+    def needed(self, limit: float, confidence: float, *, alike: bool, most: int) -> int | None:
+        """Return the fewest samples that would decide in `most` trials, if they lose and vary as much.
+
+        None if no number would. What was gained is taken for luck.
+        """
         sure, _ = self._reach(confidence, alike=alike)
-        drop = self._drop(self._between_samples(0.0))
-        if drop.mean <= limit:
-            return samples_needed(drop, limit, sure)
+        rest = self._residual()
+        drop = self._drop(self._between_samples(rest / self.trials) + rest / (self.trials if alike else most))
+        drop = replace(drop, mean=max(drop.mean, 0.0)) if drop.mean <= limit else drop
 
-        def shows(samples: int) -> bool:
+        def decides(samples: int) -> bool:
             of_samples = drop.of_samples * math.sqrt(drop.samples / samples)
-            return replace(drop, of_samples=of_samples, samples=samples).lower(sure) > limit
+            more = replace(drop, of_samples=of_samples, samples=samples)
+            reach = 0.0 if alike else self._of_trials(1 - confidence, most, samples)
+            return more.upper(sure) + reach <= limit or more.lower(sure) - reach > limit
 
-        return bisect.bisect_left(range(_MOST_SAMPLES), True, lo=1, key=shows) if shows(_MOST_SAMPLES) else None
+        if not decides(_MOST_SAMPLES):
+            return None
+        return bisect.bisect_left(range(_MOST_SAMPLES), True, lo=1, key=decides)
 
     def trials_needed(self, limit: float, confidence: float) -> int | None:
         """Return the fewest trials that would decide, if they lose and vary as much; None if no number would."""
@@ -219,15 +228,21 @@ class Losses:
         rest = self._squares - count * np.square(means).sum() - n * np.square(all_means - all_means.mean()).sum()
         return max(float(rest) / ((n - 1) * (count - 1)), 0.0)
 
-    def _of_trials(self, risk: float, trials: int | None = None) -> float:
+    def _of_trials(self, risk: float, trials: int | None = None, samples: int | None = None) -> float:
         """Return how far the mean over trials may be from that over all; infinite before the first look.
 
         Means of trials vary by the residual variance at least: a smaller spread of a few is luck. If not these but a
-        number of trials is asked for, they vary as these do.
+        number of trials is asked for, they vary as these do. More samples lower the residual variance alone, or all of it
+        where the means do not clearly vary by more.
         """
         count = self.trials if trials is None else trials
         if count < FIRST_LOOK:
             return math.inf
-        variance = max(float(np.var(self._means, ddof=1)), self._residual() / len(self._of_samples))
+        own = self._residual() / len(self._of_samples)
+        variance = max(float(np.var(self._means, ddof=1)) if self.trials > 1 else math.inf, own)
+        if samples is not None:
+            by_luck = float(scipy.stats.chi2.ppf(0.95, self.trials - 1)) / max(self.trials - 1, 1)
+            shrinking = variance if variance <= by_luck * own else own
+            variance += shrinking * (len(self._of_samples) / samples - 1)
         part = RISK_OF_TRIALS * risk * 2 / (count * (count - 1))
         return float(scipy.stats.t.isf(part, count - 1)) * math.sqrt(variance / count)

@@ -21,7 +21,7 @@ from onnx_analog.errors import DataError, OptionError
 from onnx_analog.run import metrics
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.parts import MOST_CLASSES, Part, Parts
-from onnx_analog.tuning.drops import is_noise, noise, right
+from onnx_analog.tuning.drops import is_noise, noise, right, right_against
 from onnx_analog.tuning.harm import Harm, Harms, Outcome
 from onnx_analog.tuning.sensitivity import divergence
 
@@ -154,14 +154,6 @@ def _losses(experiment: Experiment, written: Sequence[Any]) -> Callable[[list[An
         return partial(noise, list(written))
     chosen = experiment.chosen
     if not chosen.labelled:  # classes are compared with those of the model as written
-        axis = chosen.axis if chosen.axis is not None else -1
-        classes = np.argmax(written[0], axis=axis)
-
-        def changed(outputs: list[Any]) -> NDArray[np.float64]:
-            other = np.argmax(outputs[0], axis=axis) != classes
-            share: NDArray[np.float64] = other.reshape(len(other), -1).mean(axis=1)
-            return share
-
-        return changed
+        return lambda outputs: 1 - right_against(experiment, list(written), outputs)
     before = right(experiment, list(written))
     return lambda outputs: before - right(experiment, outputs)

@@ -195,7 +195,7 @@ class Measures:
             more = {"compensate": self._moments, **({"correct": self._correcting} if self._correct else {})}
         kind = "opening" if name == CALIBRATION else "original"
         with self.steps.work(kind, kind, len(data), f"the original, {len(data):,} samples"):
-            return Experiment(self._model, data, **self._options, **more)
+            return _ScoresFirst(self._model, data, **self._options, **more)
 
     @property
     def chosen(self) -> Chosen:
@@ -415,6 +415,10 @@ class Measures:
         if not self.compensates(allocation):
             return plan_of(allocation)
         return replace(plan_of(allocation), compensated=True, compensated_by=len(self._correcting))
+
+
+class _ScoresFirst(Experiment):
+    scores_first = True
 
 
 _ASKED = "samples verify "  # keys of questions begin so

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.errors import DataError
 from onnx_analog.randomness import stream
+from onnx_analog.run._outputs import numbers_of
 from onnx_analog.run.probe import Probe
 
 POWER = 0.05  # of the noise, relative to the weights
@@ -41,7 +42,7 @@ def divergence(clean: Sequence[Any], class_axis: int | None) -> Divergence:
 
     Parameters
     ----------
-    clean : sequence of float arrays
+    clean : sequence of float arrays, or of lists of a map for each sample
         The first is compared where there is a `class_axis`; else all of them.
     class_axis : int, optional
         Axis of the classes whose scores (logits) the first output holds.
@@ -51,18 +52,22 @@ def divergence(clean: Sequence[Any], class_axis: int | None) -> Divergence:
     DataError
         If no output is an array of floats.
     """
-    arrays = [(number, np.asarray(output, np.float64)) for number, output in enumerate(clean) if _is_float(output)]
+    arrays = [(number, _floats(output)) for number, output in enumerate(map(numbers_of, clean)) if _is_float(output)]
     if not arrays:
         raise DataError("no output of the model is an array of floating-point numbers, so errors cannot be measured")
     if class_axis is not None:
         number, scores = arrays[0]
         expected = scipy.special.log_softmax(scores, axis=class_axis)
-        return lambda outputs: _kullback_leibler(expected, np.asarray(outputs[number], np.float64), class_axis)
+        return lambda outputs: _kullback_leibler(expected, _floats(outputs[number]), class_axis)
     power = sum(float(np.square(array).sum()) for _, array in arrays)
     return lambda outputs: (
-        sum(float(np.square(np.asarray(outputs[number], np.float64) - array).sum()) for number, array in arrays)
+        sum(float(np.square(_floats(outputs[number]) - array).sum()) for number, array in arrays)
         / max(power, np.finfo(np.float64).tiny)
     )
+
+
+def _floats(output: Any) -> NDArray[np.float64]:
+    return np.asarray(numbers_of(output), np.float64)
 
 
 def _is_float(output: Any) -> bool:

@@ -29,6 +29,7 @@ LOSS = "mean loss 0.20 points"
 NOT_DECIDED = (
     f"not decided whether more than 0.5 points are lost ({LOSS}, lower bound 0.10, upper bound 0.40, each {SURE})"
 )
+ABOUT_1300 = "about 1,300 samples in as many trials as now"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,18 @@ NOT_DECIDED = (
         (
             found(None, trials_needed=98),  # which these 100 have shown to be too few
             f"{NOT_DECIDED}: about 101 trials (max_trials=101) would be enough, if they lose as much",
+        ),
+        (
+            found(None, trials_needed=234, needed=1234),
+            f"{NOT_DECIDED}: about 240 trials (max_trials=240), or {ABOUT_1300}, would be enough, if they lose as much",
+        ),
+        (
+            found(None, needed=1234),
+            f"{NOT_DECIDED}: {ABOUT_1300} would be enough, if they lose as much",
+        ),
+        (
+            found(None, trials_needed=234, needed=900),  # which there are
+            f"{NOT_DECIDED}: about 240 trials (max_trials=240) would be enough, if they lose as much",
         ),
         (
             found(None, settled=True, needed=1234),

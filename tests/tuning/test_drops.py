@@ -144,9 +144,11 @@ def test_where_nothing_is_lost_the_samples_needed_fall_as_the_limit():
 
 def test_a_metric_that_does_not_judge_samples_is_refused():
     tried = Experiment(model(LINEAR), rows(20), ("relative_error", METRICS["relative_error"].function))
-    message = "^metric is relative_error; it must be one that compares sample by sample: top1, agreement, sqnr_db$"
-    with pytest.raises(OptionError, match=message):
+    message = "^metric is relative_error; it must be one that compares sample by sample: top1, agreement, sqnr_db"
+    with pytest.raises(OptionError, match=f"{message}$"):
         check_paired(tried)
+    with pytest.raises(OptionError, match=f"{message}, exact_match$"):
+        check_paired(tried, divergence=False)
     check_paired(experiment())
 
 

@@ -204,6 +204,27 @@ def test_with_as_many_trials_as_it_says_it_is_decided_and_with_far_fewer_it_is_n
     assert decided.trials_needed is None
 
 
+@pytest.mark.parametrize(("loss", "samples"), [(0.002, 1500), (0.003, 1500), (0.011, 1000)])
+def test_with_more_samples_as_many_trials_decide_and_it_says_how_many(loss, samples):
+    """The number is that of a loss and a spread that are known from few samples: it holds to a factor of 4."""
+
+    def after(samples):
+        rows = fragile(np.random.default_rng(3), samples, loss)
+        return sequential(rows, limit=0.005, confidence=0.95, most=5)
+
+    few = after(samples)
+    assert (few.holds, few.settled) == (None, False)
+    assert few.needed > samples
+    assert after(4 * few.needed).holds is (loss < 0.005)
+    assert after(few.needed // 20 + 2).holds is None
+
+
+def test_no_number_of_samples_makes_up_for_a_spread_of_trials_that_they_share():
+    """The means of trials vary by a third of the loss, however many samples there are: five of them cannot tell."""
+    few = sequential(moving(np.random.default_rng(0), 10**5, 0.02), limit=0.021, confidence=0.95, most=5)
+    assert (few.holds, few.settled, few.needed) == (None, False, None)
+
+
 def test_no_number_of_trials_is_named_before_the_first_look_or_where_none_would_do():
     expected: list[int | None] = []
     sequential(
