@@ -13,7 +13,7 @@ from onnx_analog.graph.normalisation import remembered
 from onnx_analog.graph.protected import open_protected
 from onnx_analog.graph.stored import is_protected, read_back
 from onnx_analog.graph.uses import consumers
-from onnx_analog.graph.weights import Selection, Weight, find, referring, scopes
+from onnx_analog.graph.weights import Selection, Weight, attributes_left, find, referring, scopes
 from onnx_analog.passes import ProtectPass
 from onnx_analog.results import Inspection
 from onnx_analog.settings import keywords
@@ -48,11 +48,15 @@ def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspectio
         ir_version=loaded.ir_version or 0,
         protected=protected,
         read_back=read_back(loaded),
-        refused=None if protected else reason_against(loaded),
+        refused=None if protected else reason_against(loaded) or _nothing_in(rows, loaded),
         batch_norms=kinds.count("BatchNormalization"),
         convolutions=sum(kind in ("Conv", "ConvTranspose") for kind in kinds),
         rows=tuple(rows),
     )
+
+
+def _nothing_in(rows: list[dict[str, Any]], model: ir.Model) -> str | None:
+    return None if rows else f"no tensor holds weights. {attributes_left(model)}"
 
 
 def _plain_rows(model: ir.Model, selection: Selection) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ from onnx_analog.graph.kept import forget_training, trained_names
 from onnx_analog.graph.layout import Layout, stages
 from onnx_analog.graph.stored import COMPENSATED_KEY, note_verified
 from onnx_analog.graph.uses import output_axis
-from onnx_analog.graph.weights import UNFIT, Selected, Selection, Weight, all_tensors, find
+from onnx_analog.graph.weights import UNFIT, Selected, Selection, Weight, all_tensors, attributes_left, find
 
 __all__ = ["ProtectPass"]
 
@@ -121,7 +121,7 @@ class ProtectPass(ir.passes.InPlacePass):
                 logger.warning("the plan names %s, which is not among the tensors that are stored", name)
         coded = self._encoded(selected.weights)
         if not coded:
-            raise NothingToStore(_nothing(selected, name_of(model), self.plan))
+            raise NothingToStore(_nothing(selected, model, self.plan))
         return coded
 
     def unfit(self, weights: Sequence[Weight]) -> dict[str, str]:
@@ -199,15 +199,16 @@ def _forget_training(model: ir.Model, weights: Sequence[Weight]) -> None:
         forget_training(model)
 
 
-def _nothing(selected: Selected, name: str, plan: Plan) -> str:
+def _nothing(selected: Selected, model: ir.Model, plan: Plan) -> str:
     """Say that nothing is stored, and why not the largest tensor."""
+    name = name_of(model)
     if selected.weights and not any(plan.scheme_of(weight.key) for weight in selected.weights):
         return f"the plan leaves all tensors of {name} digital, so there is nothing to store"
     if selected.weights:
         return f"no tensor of {name} can be stored, so there is nothing to store"
     message = f"no tensor of {name} is selected, so there is nothing to store"
     if not selected.skipped:
-        return f"{message}: it has none. Weights that are attributes of nodes are not taken."
+        return f"{message}: it has none. {attributes_left(model)}."
     largest, reason = max(selected.skipped, key=lambda skipped: skipped[0].size)
     return f"{message}. The largest, {largest.key!r}, stays digital: {reason}."
 

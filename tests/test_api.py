@@ -3,6 +3,7 @@ import functools
 import hashlib
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -1024,6 +1025,23 @@ def test_labels_alone_do_not_tell_how_far_outputs_are_off(tmp_path, options):
     for call in (oa.sensitivity, functools.partial(oa.tune, max_drop=5)):
         with pytest.raises(OptionError, match="exact_match, which does not tell how far outputs are off: choose an"):
             call(plain, {"x": x, "y": y}, **options)
+
+
+def test_inspect_says_why_there_is_nothing_to_store():
+    """As scikit-learn's exporters write linear models: weights are attributes."""
+    numbers = ", ".join(f"{number}.5" for number in range(64))
+    plain = model(
+        f"""<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 3]>
+        net (float[N, 16] x) => (int64[N] label, float[N, 4] y) {{
+            label, y = ai.onnx.ml.LinearClassifier <classlabels_ints = [0, 1, 2, 3], coefficients = [{numbers}],
+                intercepts = [0.5, 1.5, 2.5, 3.5]> (x)
+        }}"""
+    )
+    why = "Weights that are attributes of nodes, such as 'coefficients' of LinearClassifier (64 numbers), are not taken"
+    assert why in oa.inspect(plain).to_dict()["refused"]
+    assert why in str(oa.inspect(plain))
+    with pytest.raises(NothingToStore, match=re.escape(why)):
+        oa.protect(plain)
 
 
 def test_inspect_says_that_protect_would_refuse():

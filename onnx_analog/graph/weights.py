@@ -247,6 +247,19 @@ def scopes(model: ir.Model) -> Iterator[tuple[str, ir.Graph, bool]]:
         yield from _scopes(f"{name}()/", function.graph, True)
 
 
+def attributes_left(model: ir.Model) -> str:
+    """Say that weights in attributes of nodes are not taken, and which attribute of a model holds the most numbers."""
+    counts = {
+        f"{attribute.name!r} of {node.op_type} ({len(attribute.as_floats()):,} numbers)": len(attribute.as_floats())
+        for _, graph, _ in scopes(model)
+        for node in graph
+        for attribute in node.attributes.values()
+        if not attribute.is_ref() and attribute.type is ir.AttributeType.FLOATS
+    }
+    largest = f", such as {max(counts, key=counts.__getitem__)}," if counts else ""
+    return f"Weights that are attributes of nodes{largest} are not taken"
+
+
 def _scopes(path: str, graph: ir.Graph, in_function: bool) -> Iterator[tuple[str, ir.Graph, bool]]:
     yield path, graph, in_function
     for node in graph:

@@ -85,7 +85,7 @@ class Memory:
 
 
 def cell_numbers(manifest: Manifest, *, corrected: bool = False) -> Iterator[Number]:
-    """Yield cells per original weight in both countings, and those of the digital rival; none are of a correction."""
+    """Yield cells per original weight in both countings, and those of integers; none are of a correction."""
     left_out = "; without the correction" * corrected
     totals, ratios = manifest.totals, manifest.totals.ratios()
     honest, paper = ratios["honest_cells_per_original_weight"], ratios["all_in_cells_per_original_weight"]
@@ -94,9 +94,15 @@ def cell_numbers(manifest: Manifest, *, corrected: bool = False) -> Iterator[Num
     yield Number("cells per weight" if honest is None else "the same", number(paper), f"as the paper counts{left_out}")
     rivals = digital(manifest)
     if rivals:
-        name = min((each for each in rivals if each.startswith("int8")), key=rivals.__getitem__)
+        eight = min((each for each in rivals if each.startswith("int8")), key=rivals.__getitem__)
+        fewest = min(rivals, key=rivals.__getitem__)
         how = "as the memory allows" if honest is not None else "as the paper counts"
-        yield Number(f"digital rival: {name}", number(rivals[name]), f"{how}; what rounding loses is not counted")
+        note = (
+            f"{how}; what rounding loses is not counted, and codes take fewer cells: tune finds the best digital plan"
+        )
+        yield Number(f"as integers of 8 bits: {eight}", number(rivals[eight]), note if fewest == eight else how)
+        if fewest != eight:
+            yield Number(f"cheapest integers shown: {fewest}", number(rivals[fewest]), note)
 
 
 def digital(manifest: Manifest) -> dict[str, float]:

@@ -232,8 +232,8 @@ class Losses:
         """Return how far the mean over trials may be from that over all; infinite before the first look.
 
         Means of trials vary by the residual variance at least: a smaller spread of a few is luck. If not these but a
-        number of trials is asked for, they vary as these do. More samples lower the residual variance alone, or all of it
-        where the means do not clearly vary by more.
+        number of trials is asked for, they vary as these do. More samples lower the residual variance alone, or all
+        of it where the means do not clearly vary by more.
         """
         count = self.trials if trials is None else trials
         if count < FIRST_LOOK:

@@ -23,7 +23,7 @@ from onnx_analog.html import contents, svg
 from onnx_analog.html import report as reports
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
-from onnx_analog.html.stored import Memory, bars, paper_parts, weights_of
+from onnx_analog.html.stored import Memory, bars, cell_numbers, paper_parts, weights_of
 from onnx_analog.points import series
 from onnx_analog.study import choosing
 from onnx_analog.tuning import candidates
@@ -259,6 +259,16 @@ def test_cells_of_a_corrected_model_are_said_to_leave_out_the_correction(correct
     said = ("decoding: hard; without the correction", "as the paper counts; without the correction")
     assert [words.count(each) for each in said] == [1, 1]
     assert "; without the correction" not in " ".join(read(page("evaluate")).words)
+
+
+def test_plain_integers_are_not_called_the_best_rival():
+    """Of 8 and 4 bits, those of 4 take fewer cells; codes take still fewer, which `tune` finds."""
+    eight, four = list(cell_numbers(oa.protect(model(LINEAR), channel=QUIET).counted))[-2:]
+    assert eight.name.startswith("as integers of 8 bits: int8")
+    assert four.name.startswith("cheapest integers shown: int4")
+    assert float(four.value) < float(eight.value)
+    assert "tune finds the best digital plan" in four.note
+    assert not any("rival" in each.name for each in (eight, four))
 
 
 def test_a_sweep_names_its_rival_and_each_point(page, results):
