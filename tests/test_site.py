@@ -188,6 +188,26 @@ def pictures(book):
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
+def warned(book):
+    """Return what the cells of a notebook write to stderr: the warnings of what they do."""
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    return [output["text"] for output in outputs if output.get("name") == "stderr"]
+
+
+def own_colours(book):
+    """Return the colours that a notebook names itself; those of the package have names in `onnx_analog.drawing`."""
+    code = "\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
+    return re.findall(r'"#[0-9a-fA-F]{3,8}"|(?:color|c)=["\'][\w:#]+["\']', code)
+
+
+def test_a_warning_and_a_colour_in_a_notebook_are_found():
+    cell = nbformat.v4.new_code_cell('axis.plot(1, 2, color="black")\naxis.plot(1, 2, c=("#1b7837"))')
+    cell.outputs = [nbformat.v4.new_output("stream", name="stderr", text="far more may be lost")]
+    book = nbformat.v4.new_notebook(cells=[cell])
+    assert warned(book) == ["far more may be lost"]
+    assert own_colours(book) == ['color="black"', '"#1b7837"']
+
+
 @pytest.mark.parametrize("path", sorted((DOCS / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_show_what_they_print_and_draw(path):
     run = runpy.run_path(str(DOCS / "make_notebooks.py"))["run"]
@@ -195,4 +215,5 @@ def test_notebooks_show_what_they_print_and_draw(path):
     assert pictures(shown) == pictures(found) > 0
     assert len(printed(shown)) == len(printed(found)) > 0
     assert all(same_line(one, other) for one, other in zip(printed(shown), printed(found), strict=True))
-    assert not [output for cell in shown.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    assert warned(shown) == warned(found) == []
+    assert own_colours(shown) == []
