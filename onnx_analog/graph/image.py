@@ -198,6 +198,15 @@ class Image(Shown):
         """Return the number of a plane's tensor."""
         return NONE if plane.tensor is None else self.tensors.index(plane.tensor.key)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is in the image, ready for JSON, without its cells."""
+        return {
+            "digest": self.digest,
+            "cells": self.cells,
+            "tensors": list(self.tensors),
+            "absent": [each._asdict() for each in self.absent],
+        }
+
     def __str__(self) -> str:
         left = "; ".join(map(str, self.absent))
         rest = f"; not in it: {left}" if left else ""

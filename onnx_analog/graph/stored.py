@@ -143,8 +143,10 @@ def read_back(model: ir.Model) -> str | None:
 
 
 def read_already(mark: str) -> str:
-    """Return why a model with that entry is not read: it would have noise twice."""
-    return f"the model was read from noisy cells already ({mark}). Name the protected model, which has every trial."
+    """Return why a model with that entry is not read, and what to do: it would have noise twice."""
+    simulated = "Name the protected model, which has every trial."
+    measured = "Read the array again into a plain model (readback --decoded), which can be evaluated."
+    return f"the model was read from noisy cells already ({mark}). {simulated if mark[:5] == 'seed ' else measured}"
 
 
 def is_protected(model: ir.Model) -> bool:

@@ -48,7 +48,11 @@ def test_an_image_is_written_as_either_file(command):
     assert (refused.exit_code, "already exists" in refused.stderr) == (1, True)
     assert command("manifest m.onnx --write-image other.csv --force").exit_code == 0
     assert "must end with .npz or .csv" in command("manifest m.onnx --write-image other.txt").stderr
-    assert json.loads(command("manifest m.onnx --write-image c.npz --json").stdout)["format"].startswith("onnx-analog")
+    written = json.loads(command("manifest m.onnx --write-image c.npz --json").stdout)
+    image, far = oa.write_image("m.onnx", "again.npz", force=True), FarArray(Path("c.npz"))
+    assert written == {"image": "c.npz", **image.to_dict()}
+    assert (written["digest"], written["cells"]) == (image.digest, far.address.size)
+    assert written["tensors"] == [tensor["key"] for tensor in oa.account("m.onnx").to_dict()["tensors"]]
     Path("m.json").write_text(oa.account("m.onnx").to_json(), encoding="utf-8")
     assert (
         "is a manifest; --write-image needs the protected model"

@@ -498,8 +498,12 @@ def test_a_model_as_measured_is_checked_and_not_read_again(kept, tmp_path):
     protected, array = kept
     oa.readback(protected, measured=rows(array), unit="scaled").save(tmp_path / "m.onnx")
     assert oa.inspect(tmp_path / "m.onnx").read_back == f"{array.address.size:,} reads of an array"
-    with pytest.raises(oa.ModelError, match="was read from noisy cells already"):
+    with pytest.raises(
+        oa.ModelError, match=r"was read from noisy cells already \([\d,]+ reads of an array\)"
+    ) as refused:
         oa.readback(tmp_path / "m.onnx")
+    assert "--decoded" in str(refused.value)
+    assert "Name the protected model" not in str(refused.value)  # which would simulate reads
 
 
 def test_values_in_another_unit_are_questioned(tmp_path, caplog):

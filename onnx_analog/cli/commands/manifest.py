@@ -52,9 +52,10 @@ def command(protected: Path, check: Path | None, write_image: Path | None, force
     if write_image is not None:
         with status("writing the image") as progress:
             image = _array.write_image(protected, write_image, force=force, progress=progress)
-        if not as_json:
-            show(f"{image}: {shown(write_image)}")
-            return None
+        if as_json:
+            return print_json({"image": str(write_image), **image.to_dict()})
+        show(f"{image}: {shown(write_image)}")
+        return None
     if as_json:
         return print_json(manifest.to_dict())
     show(*model_tables.account_tables(manifest))
