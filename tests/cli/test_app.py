@@ -328,7 +328,7 @@ NOT_BY_DEFAULT = {
     "--reference", "--preprocess", "--at-least", "--at-most", "--check", "--plot", "--log", "--group", "--precision",
     "--config", "--save-config", "--save-plan", "--plan", "--integers", "--grid", "--bounds", "--junit",
     "--correct", "--compensate", "--relative-step", "--max-drop", "--budget", "--min-sqnr", "--protected", "--resume",
-    "--write-image", "--measured", "--unit", "--time", "--statistics", "--csv", "--overlay", "--report",
+    "--write-image", "--measured", "--unit", "--time", "--statistics", "--csv", "--overlay", "--report", "--copy",
 }  # fmt: skip
 
 
