@@ -246,14 +246,21 @@ def _note(points: Sequence[Point], counting: str, more: str = "") -> str:
 def _mark_note(points: Sequence[Point], counting: str) -> Iterator[str]:
     if higher_is_better(points) is None:
         yield "Nothing is marked: the metric does not say which values are better"
-    elif len(points) > 1 and any(point.ci95 is not None for point in points):
+    elif len(points) > 1 and any(choosing.interval_of(point) is not None for point in points):
         who = "◆" if front(points, counting) else "No point is"
         counting = choosing.counting_of(points, counting)
         alike = " that is decoded alike" * (counting == "memory" and len({point.decoding for point in points}) > 1)
         yield (
-            f"{who} better than every cheaper point{alike}, with no overlap of intervals; cells are compared "
-            f"{COUNTING[counting]}"
+            f"{who} better than every cheaper point{alike}, with no overlap of intervals{_samples_note(points)}; cells "
+            f"are compared {COUNTING[counting]}"
         )
+
+
+def _samples_note(points: Sequence[Point]) -> str:
+    if not choosing.samples_count(points):
+        return ""
+    samples = counted(min(point.evaluation.samples for point in points), "sample")
+    return f" and, where trials of a point are alike, by more than the choice of {samples} explains"
 
 
 def _missing_note(points: Sequence[Point]) -> Iterator[str]:

@@ -485,7 +485,12 @@ def _panel_verdict(panel: Panel, counting: str) -> str:
     said = f"{where}{name_of(best)} is"
     if len(alike) == 1:
         return f"{said} the best, with {_value_in(best, counting)}."
-    several = f"the cheapest of {len(alike)} points that these trials find as good as the best"
+    by = (
+        "trials and samples do not tell from the best"
+        if choosing.samples_count(points)
+        else "trials find as good as the best"
+    )
+    several = f"the cheapest of {len(alike)} points that these {by}"
     first = f"{said} {several}, with {_value_in(best, counting)}."
     if top.evaluation.mean == best.evaluation.mean:
         return first

@@ -1,5 +1,9 @@
 """Which points of a grid are worth their cells: judged by 95 % intervals, and never by bare means.
 
+Intervals are over trials. Where all trials of a point are alike, as those of a digital plan are, its interval has no
+width, although other samples would give other values. Then shares differ only if it is by more than the choice of
+samples explains (see `onnx_analog.run.statistics.sampling_reach`). For other metrics, that error is not known.
+
 Cells are counted as the memory allows ("memory"), or as the paper counts ("paper"). As the memory allows, points are
 compared with those whose decoding takes as much (see `onnx_analog.coding.streams.DECODING`), and with no others. The
 paper's counting knows of no decoding, so all points are compared.
@@ -14,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.run.statistics import sampling_reach
 from onnx_analog.study.sweeps import Point
 
 _RISK = 0.025  # of a wrong "no" by losses alone, beside the 2.5 % of the interval's end
@@ -70,11 +75,12 @@ def as_good_as_the_best(points: Sequence[Point], *, higher_is_better: bool = Tru
     reach the best does not count if one with a better mean is worse. And one noisy point does not decide: whatever
     point is added, no other becomes as good as the best by it.
 
-    A mean without an interval stands for itself: of single trials, only those of the best value are as good.
+    A mean without an interval stands for itself, but for the choice of samples: of single trials, only those of the
+    best value are as good, and those that the samples do not tell from it.
     """
     sign = 1 if higher_is_better else -1
     known = [point for point in points if not math.isnan(_mean(point))]
-    worse = [point for point in known if any(_apart(_ends(other), _ends(point), higher_is_better) for other in known)]
+    worse = [point for point in known if any(_better(other, point, higher_is_better) for other in known)]
     bound = max((sign * _mean(point) for point in worse), default=-math.inf)
     return [point for point in known if sign * _mean(point) > bound]
 
@@ -217,8 +223,37 @@ def _ends(point: Point) -> tuple[float, float]:
 def _above(point: Point, other: Point, higher_is_better: bool) -> bool:
     """Return whether both have an interval, and that of `point` is wholly on the better side."""
     mine, its = interval_of(point), interval_of(other)
-    return mine is not None and its is not None and _apart(mine, its, higher_is_better)
+    if mine is None or its is None or not _apart(mine, its, higher_is_better):
+        return False
+    return _better(point, other, higher_is_better)
+
+
+def _better(point: Point, other: Point, higher_is_better: bool) -> bool:
+    """Return whether the interval of `point`, or its mean without one, is on the better side by more than errors."""
+    mine, its = _ends(point), _ends(other)
+    gap = mine[0] - its[1] if higher_is_better else its[0] - mine[1]
+    return gap > 0 and gap > _of_samples(point, other)
 
 
 def _apart(mine: tuple[float, float], its: tuple[float, float], higher_is_better: bool) -> bool:
     return mine[0] > its[1] if higher_is_better else mine[1] < its[0]
+
+
+def samples_count(points: Sequence[Point]) -> bool:
+    """Return whether the choice of samples counts, beside the trials: for shares, where trials of a point are alike."""
+    return any(point.evaluation.share and point.evaluation.values and _is_alike(point) for point in points)
+
+
+def _is_alike(point: Point) -> bool:
+    """Return whether trials do not tell how far the value may be off."""
+    ends = interval_of(point)
+    return ends is None or ends[0] == ends[1]
+
+
+def _of_samples(point: Point, other: Point) -> float:
+    """Return how far the difference of two means may be off by the choice of samples, where that counts."""
+    worse, better = sorted((_mean(point), _mean(other)))
+    shares = bool(point.evaluation.share and other.evaluation.share) and 0 <= worse <= better <= 1
+    if not shares or not (_is_alike(point) or _is_alike(other)):
+        return 0.0
+    return sampling_reach(better, worse, min(point.evaluation.samples, other.evaluation.samples))

@@ -35,6 +35,7 @@ from onnx_analog.errors import OptionError
 from onnx_analog.run._outputs import are_maps, numbers_of
 from onnx_analog.run._values import equal_values, right_places, same_places
 from onnx_analog.run.experiment import Experiment
+from onnx_analog.run.statistics import least_of, most_of
 from onnx_analog.run.trials import Trials
 from onnx_analog.tuning.sensitivity import divergence
 
@@ -76,16 +77,16 @@ class Drop:
         """Return the one-sided bound below which the drop lies."""
         if self.lost is None:
             return self.mean + self._reach(confidence, 0.0) if math.isfinite(self.mean) else math.inf
-        above = _most(self.lost, self.samples, confidence) - self.lost
-        below = self._gained - _least(self._gained, self.samples, confidence)
+        above = most_of(self.lost, self.samples, confidence) - self.lost
+        below = self._gained - least_of(self._gained, self.samples, confidence)
         return self.mean + self._reach(confidence, math.hypot(above, below))
 
     def lower(self, confidence: float) -> float:
         """Return the one-sided bound above which the drop lies."""
         if self.lost is None:  # of powers, none is below 0
             return max(self.mean - self._reach(confidence, 0.0), 0.0) if math.isfinite(self.mean) else math.inf
-        below = self.lost - _least(self.lost, self.samples, confidence)
-        above = _most(self._gained, self.samples, confidence) - self._gained
+        below = self.lost - least_of(self.lost, self.samples, confidence)
+        above = most_of(self._gained, self.samples, confidence) - self._gained
         return self.mean - self._reach(confidence, math.hypot(below, above))
 
     @property
@@ -99,18 +100,6 @@ class Drop:
         if self.trials < 2:
             return of_samples
         return math.hypot(of_samples, float(scipy.stats.t.ppf(confidence, self.trials - 1)) * self.of_trials)
-
-
-def _most(share: float, samples: int, confidence: float) -> float:
-    """Return the upper bound of Clopper and Pearson on a share that was found."""
-    count = share * samples
-    return float(scipy.stats.beta.ppf(confidence, count + 1, max(samples - count, 1e-9)))
-
-
-def _least(share: float, samples: int, confidence: float) -> float:
-    """Return their lower bound."""
-    count = share * samples
-    return float(scipy.stats.beta.ppf(1 - confidence, count, samples - count + 1)) if count else 0.0
 
 
 class Read(NamedTuple):

@@ -3,11 +3,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_analog.study.choosing import as_good_as_the_best, cheapest, counting_of, marked
+from onnx_analog.run.statistics import sampling_reach
+from onnx_analog.study.choosing import as_good_as_the_best, cheapest, counting_of, marked, samples_count
 from onnx_analog.study.sweeps import Point
 from tests.cli.test_report import point
 
@@ -67,7 +69,7 @@ def test_a_point_without_trials_takes_no_mark_from_others():
 
 
 some = st.lists(
-    st.tuples(st.integers(1, 5), st.integers(0, 20), st.integers(0, 6)).map(
+    st.tuples(st.integers(1, 5), st.integers(0, 20), st.integers(1, 6)).map(
         lambda drawn: planted(drawn[0], (drawn[1] / 20, (drawn[1] + drawn[2]) / 20))
     ),
     max_size=9,
@@ -85,7 +87,7 @@ def test_marks_rise_with_cost_and_never_overlap(points):
 
 @given(some)
 def test_lower_is_better_is_higher_is_better_of_the_negative(points):
-    turned = [replace(one, ci95=(-one.ci95[1], -one.ci95[0])) for one in points]
+    turned = mirrored(points)
     assert places(marked(points), points) == places(marked(turned, higher_is_better=False), turned)
 
 
@@ -102,9 +104,43 @@ def test_another_best_gives_another_choice():
     assert cheapest(points, higher_is_better=False) is points[2]
 
 
-def alike(cost: int, mean: float, trials: int) -> Point:
+def alike(cost: int, mean: float, trials: int, samples: int = 50) -> Point:
     """Return a point whose trials all have one value, which has no interval."""
-    return replace(point(analog=100 * cost, values=(mean,) * trials), ci95=None)
+    one = point(analog=100 * cost, values=(mean,) * trials)
+    return replace(one, ci95=None, evaluation=replace(one.evaluation, samples=samples))
+
+
+@pytest.mark.parametrize(("samples", "marks", "best"), [(500, [], [0, 1, 2]), (50_000, [1, 2], [2])])
+def test_points_whose_trials_are_alike_differ_by_more_than_the_choice_of_samples(samples, marks, best):
+    """Of 500 samples, they differ in two and in one; of 50,000 in a hundred, at most 1.0 + 0.8 % of which differ."""
+    points = [alike(cost, mean, 9, samples) for cost, mean in ((1, 0.986), (2, 0.990), (3, 0.992))]
+    assert places(marked(points), points) == marks
+    assert places(as_good_as_the_best(points), points) == best
+    assert samples_count(points)
+    assert not samples_count([planted(1, (0.1, 0.2)), planted(2, (0.5, 0.6))])
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("better", "worse"), [(0.99, 0.98), (0.92, 0.91), (0.6, 0.55)])
+def test_the_reach_of_samples_misses_no_more_often_than_it_says(better, worse, shared):
+    """Of 2,000 draws of 500 samples, the difference lies beyond its reach above the true one in 2.5 % at most.
+
+    `shared` is the part of the errors of the better point that the other makes too. Four standard deviations of a share
+    of 2.5 % are 1.4 %.
+    """
+    rng, n = np.random.default_rng(0), 500
+    both = shared * (1 - better)
+    counts = rng.multinomial(n, [both, 1 - better - both, 1 - worse - both, better + worse - 1 + both], size=2000) / n
+    found = [(1 - in_both - first, 1 - in_both - second) for in_both, first, second, _ in counts]
+    missed = [a - b - sampling_reach(max(a, b), min(a, b), n) > better - worse for a, b in found]
+    assert np.mean(missed) <= 0.025 + 0.014
+
+
+def test_a_reach_of_samples_that_takes_no_notice_of_them_is_refused():
+    """Without a reach, half of the differences lie above the true one."""
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(500, [0.0, 0.01, 0.02, 0.97], size=2000) / 500
+    assert np.mean(counts[:, 2] - counts[:, 1] > 0.01) > 0.025 + 0.014
 
 
 @pytest.mark.parametrize(("trials", "expected"), [(5, []), (6, [1, 2])])
@@ -139,6 +175,7 @@ def test_a_wide_interval_is_not_preferred_to_a_better_mean():
         planted(3, (0.985, 1.0), 0.995),
         alike(4, 1.0, 4),
     ]
+    points = [replace(one, evaluation=replace(one.evaluation, samples=10**7)) for one in points]
     assert places(as_good_as_the_best(points), points) == [2, 3]
     assert cheapest(points) is points[2]
 
@@ -178,7 +215,7 @@ def test_the_best_of_lower_values_are_those_of_higher_values_turned(points):
     assert places(as_good_as_the_best(turned, higher_is_better=False), turned) == found
 
 
-def test_of_single_trials_only_the_best_is_as_good_as_the_best():
+def test_of_single_trials_those_that_samples_do_not_tell_from_the_best_are_as_good():
     points = [planted(1, None, mean=0.5), planted(2, None, mean=0.9), planted(3, None, mean=0.8)]
     assert cheapest(points) is points[1]
 
