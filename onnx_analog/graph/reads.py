@@ -11,12 +11,14 @@ A file is CSV or npz. Columns (docs/real_array.md describes them):
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.disk.reading import MIB, incomplete, size_of
-from onnx_analog.display import counted
+from onnx_analog.display import Progress, counted, silent
 from onnx_analog.errors import DataError, brief, require_path
 
 Array = NDArray[Any]
@@ -39,7 +41,8 @@ _OF_IMAGES = (  # other columns of an image, which a file may keep: they say not
 )  # fmt: skip
 _OF_TEXT = ("tensor", "plane")
 _HEAD = ("format", "tensors", "planes", "parts")  # likewise
-_CHUNK = 2**16  # rows that are made numbers at once
+_CHUNK = 2**14  # rows that are made numbers at once
+_BREAK = re.compile("\r\n|\r|\n")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +102,10 @@ class Reads:
         return len(self.address)
 
 
-def reads_of(given: object) -> Reads:
+def reads_of(given: object, progress: Progress = silent) -> Reads:
     """Return reads: as they are, of a file, or of a mapping of the columns' names to arrays.
+
+    `progress` is told which share of a CSV file is read.
 
     Raises
     ------
@@ -120,7 +125,7 @@ def reads_of(given: object) -> Reads:
     if path.suffix not in (".npz", ".csv"):
         raise DataError(f"{str(path)!r} must end with .npz or .csv, which tells how it is read")
     try:
-        return _load_npz(path) if path.suffix == ".npz" else _load_csv(path)
+        return _load_npz(path) if path.suffix == ".npz" else _load_csv(path, size, progress)
     except MemoryError:
         raise DataError(f"{str(path)!r}: there is not enough memory to read it") from None
 
@@ -199,16 +204,16 @@ def _array(file: IO[bytes], size: int) -> Array:
 # ---------------------------------------------------------------------------------------------------------- CSV
 
 
-def _load_csv(path: Path) -> Reads:
+def _load_csv(path: Path, size: int, progress: Progress) -> Reads:
     where = repr(str(path))
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _from_lines(file, where)
+        with path.open("rb") as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="") as file:
+            return _from_lines(file, where, lambda: progress("CSV file", binary.tell() / size))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{where} cannot be read as CSV: {error}") from error
 
 
-def _from_lines(file: IO[str], where: str) -> Reads:
+def _from_lines(file: IO[str], where: str, advance: Callable[[], None]) -> Reads:
     image, line = None, 0
     for text in file:
         line += 1
@@ -224,51 +229,69 @@ def _from_lines(file: IO[str], where: str) -> Reads:
     _check_columns(header, (), where)
     positions = {name: header.index(name) for name in COLUMNS if name in header}
     parts: dict[str, list[Array]] = {name: [] for name in positions}
-    rows = _rows(file, header, line, where)
-    while chunk := list(islice(rows, _CHUNK)):
+    for lines, rows in _chunks(file, header, line, where):
         for name, position in positions.items():
-            parts[name].append(_numbers(name, [(line, cells[position]) for line, cells in chunk], where))
+            parts[name].append(_numbers(name, [cells[position] for cells in rows], lines, where))
+        advance()
         if sum(map(len, parts["address"])) > MOST_ROWS:
             raise DataError(f"{where} has more than the {MOST_ROWS:,} rows that are read")
-    if not parts["address"]:
+    if not any(map(len, parts["address"])):
         raise DataError(f"{where} has no rows")
     return Reads(**{name: np.concatenate(part) for name, part in parts.items()}, image=image, name=where)
 
 
-def _rows(file: IO[str], header: list[str], before: int, where: str) -> Iterator[tuple[int, list[str]]]:
+def _chunks(
+    file: IO[str], header: list[str], before: int, where: str
+) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+    """Yield the cells of some rows, all of the header's length, and the line on which each row ends."""
     reader, named = csv.reader(file), header[0] in _OF_TEXT  # a name may begin like a remark
-    for cells in reader:
+    line = before
+    while rows := list(islice(reader, _CHUNK)):
+        lines: Sequence[int] = range(line + 1, line + 1 + len(rows))
         line = before + reader.line_num
-        if not cells or (cells[0].startswith("#") and not named):
-            continue
+        if line != lines[-1]:  # cells have line breaks
+            breaks = (sum(len(_BREAK.findall(cell)) for cell in cells) for cells in rows)
+            lines = [first + more for first, more in zip(lines, accumulate(breaks), strict=True)]
+        remarks = not named and any(cells and cells[0].startswith("#") for cells in rows)
+        if remarks or set(map(len, rows)) != {len(header)}:
+            kept = [index for index, cells in enumerate(rows) if cells and (named or not cells[0].startswith("#"))]
+            lines, rows = [lines[index] for index in kept], [rows[index] for index in kept]
+            _check_lengths(lines, rows, header, where)
+        yield lines, rows
+
+
+def _check_lengths(lines: Sequence[int], rows: list[list[str]], header: list[str], where: str) -> None:
+    for line, cells in zip(lines, rows, strict=True):
         if len(cells) != len(header):
             raise DataError(
                 f"{where}, line {line} has {counted(len(cells), 'value')}, and the header names "
                 f"{counted(len(header), 'column')}: mend or delete the line"
             )
-        yield line, cells
 
 
-def _numbers(name: str, cells: list[tuple[int, str]], where: str) -> Array:
+def _numbers(name: str, texts: list[str], lines: Sequence[int], where: str) -> Array:
+    """Return a column; all texts are made numbers at once, and looked at one by one only if that fails."""
     whole = name in _WHOLE
     try:
-        return np.array([_number(text, whole) for _, text in cells], np.int64 if whole else np.float64)
+        return np.array(_as_numbers(texts, whole), np.int64 if whole else np.float64)
     except (ValueError, OverflowError):
-        line, text = next((line, text) for line, text in cells if not _is_number(text, whole))
+        line, text = next(each for each in zip(lines, texts, strict=True) if not _is_number(each[1], whole))
         kind = "a whole number" if whole else "a number, or empty"
         raise DataError(f"{where}, line {line}: {name!r} is {brief(text[:40])}; it must be {kind}") from None
 
 
-def _number(text: str, whole: bool) -> float:
-    if "_" in text or not text.isascii():  # Python takes 1_000 for a thousand, and digits of other scripts
-        raise ValueError(text)
+def _as_numbers(texts: list[str], whole: bool) -> list[float]:
+    together = "".join(texts)
+    if "_" in together or not together.isascii():  # Python takes 1_000 for a thousand, and digits of other scripts
+        raise ValueError
     if whole:
-        return int(text)
-    return float(text) if text.strip() else math.nan
+        return list(map(int, texts))
+    return [float(text.strip() or math.nan) for text in texts]
 
 
 def _is_number(text: str, whole: bool) -> bool:
     try:
-        return abs(_number(text, whole)) < 2**63 or not whole
+        (number,) = _as_numbers([text], whole)
+        return abs(number) < 2**63 or not whole
     except (ValueError, OverflowError):
         return False

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import onnx_analog as oa
 from onnx_analog.cli import main
-from tests.far_side import FarArray, write_npz
+from tests.far_side import FarArray, write_csv, write_npz
 from tests.models import proto
 from tests.run.nets import LINEAR, rows
 
@@ -60,6 +60,16 @@ def test_an_image_is_written_as_either_file(command):
     )
     assert command("manifest m.onnx --write-image m.onnx --force").exit_code == 2
     assert not Path("d.npz").exists()
+
+
+def test_progress_shows_how_much_of_a_file_of_reads_is_read(command, monkeypatch):
+    from onnx_analog.cli import progress
+
+    monkeypatch.setattr(progress, "BETWEEN", 0.0)
+    array = FarArray(Path("cells.npz"))
+    write_csv(Path("reads.csv"), array, array.read())
+    ended = command("readback m.onnx --measured reads.csv --unit scaled -o out.onnx")
+    assert "reads of the array: CSV file, 100 % done\n" in ended.stderr
 
 
 def test_measured_reads_become_a_model_and_a_table(command):

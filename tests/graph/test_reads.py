@@ -33,6 +33,38 @@ def test_a_csv_file_an_npz_file_and_a_mapping_hold_the_same(tmp_path):
         assert reads_of(reads) is reads
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+def test_a_csv_file_holds_the_same_however_many_rows_are_read_at_once(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    lines = '\ufeff# image abc\ntensor,address,value\n"a\nb",2,0.5\n\n#w, 0 , -0.25\r\n"a\r\nb",1," "\n'
+    path = tmp_path / "reads.csv"
+    path.write_bytes(lines.encode())
+    reads = reads_of(path)
+    assert (reads.address.tolist(), reads.image) == ([2, 0, 1], "abc")
+    np.testing.assert_array_equal(reads.value, VALUE)
+    path.write_bytes((lines + "w,3,three\n").encode())
+    with pytest.raises(DataError, match="line 9: 'value' is 'three'"):
+        reads_of(path)
+    path.write_bytes((lines + "w,3\n").encode())
+    with pytest.raises(DataError, match="line 9 has 2 values, and the header names 3 columns"):
+        reads_of(path)
+
+
+@pytest.mark.parametrize("remarks", ["# only\n", "# only\n\n"])
+def test_remarks_alone_are_no_rows(tmp_path, remarks):
+    with pytest.raises(DataError, match="has no rows"):
+        reads_of(text(tmp_path, f"address,value\n{remarks}"))
+
+
+def test_progress_is_told_which_share_of_a_csv_file_is_read(tmp_path):
+    rows, shares = 100_000, []
+    path = text(tmp_path, "address,value\n" + "".join(f"{row},0.5\n" for row in range(rows)))
+    assert len(reads_of(path, lambda _what, share: shares.append(share))) == rows
+    assert len(shares) == -(-rows // module._CHUNK)
+    assert shares == sorted(shares)
+    assert (0 < shares[0] < 0.25, shares[-1]) == (True, 1.0)
+
+
 def test_several_reads_of_each_cell_are_rows_of_their_own():
     reads = reads_of({"address": [3, 5], "value": [[1.0, 2.0], [3.0, 4.0]], "block": [0, 1]})
     assert reads.address.tolist() == [3, 3, 5, 5]
@@ -123,7 +155,8 @@ def test_a_damaged_archive_is_refused(tmp_path, damage):
         other = body.replace(b"(3,)", b"(9,)") if damage == "long" else body[:-8]
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("value.npy", other)
-    with pytest.raises(DataError, match="cannot be read as npz"):
+    said = "is a damaged npz file, of which a part is missing" if damage == "cut" else "cannot be read as npz"
+    with pytest.raises(DataError, match=said):
         reads_of(path)
 
 

@@ -164,7 +164,8 @@ def _check_inputs(protected: Path, data: Path | None, settings: dict[str, Any]) 
     model.check_readable()
     model.through(settings["channel"], settings["modifiers"])
     if settings["measured"] is not None:
-        settings["measured"] = reads_of(settings["measured"])  # once, for model and statistics
+        with status("reads of the array") as show_progress:
+            settings["measured"] = reads_of(settings["measured"], show_progress)  # once, for model and statistics
     for path in (data, settings["correct"]):
         if path not in (None, GAIN):
             data_files.read(Path(path))
