@@ -46,6 +46,7 @@ _MOST_COLUMNS = 7  # of the legend
 POINTS_INCHES = 4.3  # height of a panel
 _LEAST_LOSS = 0.01  # percentage points: a logarithmic axis is linear below
 _MOST_TICKS = 7
+_FEWEST_TICKS = 3
 _RING = "better than every cheaper point"
 _LIMIT = "limit: fewest cells at this error"
 _LOOKS: dict[str, dict[str, Any]] = {  # of strategies
@@ -268,8 +269,8 @@ def label_costs(axes: Sequence[Any], finest: Sequence[float] = (1, 2, 5)) -> Non
     else:
         steps = [cost for cost in steps if f"{cost:e}".startswith("1.")]
         steps = steps[:: math.ceil(len(steps) / _MOST_TICKS)]
-    if len(steps) < 2:
-        steps = list(MaxNLocator(5).tick_values(low, high))
+    if len(steps) < (_FEWEST_TICKS if high < 10 * low else 2):
+        steps = list(MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)).tick_values(low, high))  # 3 to 6 of them are in view
     for axis in axes:
         axis.xaxis.set_major_locator(FixedLocator(steps))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -60,6 +60,19 @@ class Browser:
             text = str(found["result"].get("value", ""))
         return text
 
+    def value(self, url: str, expression: str, *, width: int) -> Any:
+        """Open a page in a window of a width, in pixels, and return what an expression of JavaScript is there."""
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.send("Emulation.setDeviceMetricsOverride", session, **size)
+        self.send("Page.navigate", session, url=url)
+        ready = (
+            f"new Promise(done => document.readyState == 'complete' ? done() : onload = done).then(() => {expression})"
+        )
+        found = self.send("Runtime.evaluate", session, expression=ready, awaitPromise=True, returnByValue=True)
+        return found["result"].get("value")
+
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Browser]:

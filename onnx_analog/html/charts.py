@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.display import percent_number
-from onnx_analog.drawing import GREY, MARKERS, PALETTE, SMALL
+from onnx_analog.drawing import DASHES, GREY, MARKERS, PALETTE
 from onnx_analog.errors import printable
 from onnx_analog.html.page import Chart
 from onnx_analog.html.svg import COLOURS, INK, PAGE, drawing
@@ -26,6 +27,7 @@ _MARGIN = 1.3  # of the range of cells
 _NARROWEST = 3.0  # of an axis of cells, from end to end
 _CHARACTERS = 84  # of a row of a legend
 _ROW = 0.2  # inches
+_OF_RIVALS = (DASHES[1], DASHES[2], DASHES[4], DASHES[6])  # a dotted line is the goal
 _MANY = 100  # counts from which on an axis is logarithmic
 
 
@@ -134,7 +136,7 @@ def losses(
     rivals: Mapping[str, float] | None = None,
     threshold: float | None = None,
 ) -> Chart:
-    """Return a chart of losses over cells.
+    """Return a chart of losses over cells. All text is outside the panel: inside, it would cover marks and bars.
 
     Parameters
     ----------
@@ -146,7 +148,7 @@ def losses(
         Of the losses.
     title : str
     goal : value and text, optional
-        A dotted line, and what is written at it.
+        A dotted line, and its name.
     limits : sequence of (fewest cells, cells, loss)
         A thin line leads from a design to the fewest cells that any code needs.
     rivals : mapping of name to cells
@@ -156,7 +158,8 @@ def losses(
     """
     shown = [line for line in lines if line.marks]
     extra = ["limit: fewest cells at this error"] if limits else []
-    names = [_short(line.name) for line in shown] + extra
+    names = [*(_short(line.name) for line in shown), *extra, *itertools.starmap(_rival, (rivals or {}).items())]
+    names += [] if goal is None else [goal[1]]
     with drawing(name, height=3.0 + _legend_height(names)) as (figure, (axis,), svg):
         axis.set_xscale("log")
         cells_shown = [mark.cells for line in shown for mark in line.marks]
@@ -175,17 +178,11 @@ def losses(
                 markevery=[0],
                 label=label,
             )
-        for rival, cells in (rivals or {}).items():
-            axis.axvline(cells, color=GREY, linestyle="--", linewidth=1)
-            place = {"xycoords": axis.get_xaxis_transform(), "textcoords": "offset points", "rotation": 90}
-            axis.annotate(
-                rival, (cells, 0.99), xytext=(-1, 0), ha="right", va="top", fontsize=SMALL, color=GREY, **place
-            )
+        for number, (rival, cells) in enumerate((rivals or {}).items()):
+            dashes = _OF_RIVALS[number % len(_OF_RIVALS)]
+            axis.axvline(cells, color=GREY, linestyle=dashes, linewidth=1.2, label=_rival(rival, cells))
         if goal is not None:
-            axis.axhline(goal[0], color=INK, linestyle=":", linewidth=1.2)
-            place = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points"}
-            box = {"facecolor": PAGE, "edgecolor": "none", "pad": 1}
-            axis.annotate(goal[1], (0.99, goal[0]), xytext=(0, 3), ha="right", bbox=box, zorder=1, **place)
+            axis.axhline(goal[0], color=INK, linestyle=":", linewidth=1.2, label=goal[1])
         axis.margins(y=0.15)
         if threshold is not None:
             _bend(axis, [mark.value for line in shown for mark in line.marks], threshold)
@@ -198,8 +195,14 @@ def losses(
     return Chart(svg=svg[0], caption=caption)
 
 
+def _rival(name: str, cells: float) -> str:
+    return f"{_short(name)}: {cells:.3g} cells"
+
+
 def _draw(axis: Any, line: Line, number: int) -> None:
+    """Draw a line; where there are more lines than colours, the further ones are dashed and have hollow marks."""
     colour = PALETTE[(number if line.colour is None else line.colour) % len(PALETTE)]
+    turn = number // len(PALETTE) if line.colour is None else 0
     marks = sorted(mark for mark in line.marks if math.isfinite(mark.value))
     below = [mark.value - mark.low if math.isfinite(mark.low) else 0.0 for mark in marks]
     above = [mark.high - mark.value if math.isfinite(mark.high) else 0.0 for mark in marks]
@@ -207,7 +210,8 @@ def _draw(axis: Any, line: Line, number: int) -> None:
         [mark.cells for mark in marks], [mark.value for mark in marks],
         yerr=(np.maximum(below, 0), np.maximum(above, 0)),
         color=colour, marker=MARKERS[number % len(MARKERS)], markersize=5 if line.joined else 7, capsize=3,
-        linestyle="-" if line.joined else "none", markerfacecolor=PAGE if line.hollow else colour,
+        linestyle=DASHES[turn % len(DASHES)] if line.joined else "none",
+        markerfacecolor=PAGE if line.hollow or turn % 2 else colour,
         label=_short(line.name),
     )  # fmt: skip
 

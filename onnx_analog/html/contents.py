@@ -19,7 +19,7 @@ from onnx_analog.points import COUNTING, Panel, factor, higher_is_better, name_o
 from onnx_analog.results import Swept
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study import choosing
-from onnx_analog.study.rivals import RIVALS
+from onnx_analog.study.rivals import RIVALS, family
 from onnx_analog.study.sweeps import Point
 from onnx_analog.study.worker import versions
 from onnx_analog.tuning.answers import Answer
@@ -545,7 +545,9 @@ def _panel_chart(panel: Panel, index: int, counting: str) -> Chart | None:
         low, high = sorted(shown(point, end) for end in ends)
         return Mark(point.cost_in(counting) or 0.0, shown(point, point.evaluation.mean or 0.0), low, high)
 
-    names = dict.fromkeys(map(series, points))
+    lines: dict[str, list[Mark]] = {}
+    for point in points:
+        lines.setdefault(family(series(point)), []).append(mark(point))
     limits = [
         (point.evaluation.limit.cells_per_original_weight, *mark(point)[:2])
         for point in points
@@ -557,7 +559,7 @@ def _panel_chart(panel: Panel, index: int, counting: str) -> Chart | None:
     original = points[0].evaluation.original
     goal = (0.0 if loss else factor(points[0]) * original, "original") if original is not None else None
     return charts.losses(
-        [Line(name, [mark(point) for point in points if series(point) == name]) for name in names],
+        [Line(name, marks) for name, marks in lines.items()],
         f"Cells are counted {COUNTING[counting]}. Bars are 95 % intervals. Dotted: the original, without noise."
         f"{far_note * bool(far)}",
         name=f"losses{index}",

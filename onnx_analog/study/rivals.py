@@ -26,6 +26,17 @@ RIVALS = MappingProxyType(  # by name; each is stored in cells of every channel 
 )
 
 
+def family(name: str) -> str:
+    """Return the name of the rivals that a chart shows as one line; any other name is its own.
+
+    >>> family("entropy-coded 0.5"), family("int8 per tensor"), family("mine")
+    ('rivals: entropy-coded', 'rivals: integers', 'mine')
+    """
+    if name not in RIVALS:
+        return name
+    return f"rivals: {'entropy-coded' if name.startswith('entropy-coded') else 'integers'}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Float16:
     """The weights of a model rounded to float16, in cells of a channel with a code that leaves no errors.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -26,7 +25,10 @@ from onnx_analog.html.sources import bibtex_of, references
 from onnx_analog.html.stored import Memory, bars, cell_numbers, paper_parts, weights_of
 from onnx_analog.points import series
 from onnx_analog.study import choosing
+from onnx_analog.study.rivals import RIVALS
 from onnx_analog.tuning import candidates
+from tests.browser import CHROMIUM as BROWSER
+from tests.browser import browser
 from tests.models import model, proto
 from tests.packages import needs
 from tests.run.nets import LINEAR, drawn, rows
@@ -548,8 +550,6 @@ def test_a_check_that_says_no_still_writes_its_report(cli):
 
 # ------------------------------------------------------------------------------------------------------ browser
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
 
 def browse(page: Path) -> tuple[str, list[str], list[str]]:
     """Return a page as a browser understands it, what it wrote on the console, and the addresses it asked for."""
@@ -585,6 +585,33 @@ def test_a_page_that_complains_and_asks_is_found(tmp_path):
     _, complaints, asked = browse(tmp_path / "bad.html")
     assert len(complaints) == 1
     assert set(asked) == {"http://example.org/x.png"}
+
+
+CUT = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no headless Chromium is installed")
+def test_no_table_is_cut_on_a_screen_and_no_page_is_wider_than_a_phone(page, tmp_path):
+    url = (tmp_path / "out.html").as_uri()
+    with browser(tmp_path / "profile") as opened:
+        for name in MADE:
+            page(name)
+            assert opened.value(url, CUT, width=1280) == []
+            assert opened.value(url, "document.documentElement.scrollWidth", width=390) <= 390
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no headless Chromium is installed")
+def test_a_table_that_is_cut_is_found(page, tmp_path):
+    narrow = page("tune").replace("</style>", ".part { max-width: 300px; }</style>")
+    (tmp_path / "out.html").write_text(narrow, encoding="utf-8")
+    with browser(tmp_path / "profile") as opened:
+        assert "95 % interval" in opened.value((tmp_path / "out.html").as_uri(), CUT, width=1280)[0]
+
+
+def test_a_sweep_s_rivals_of_one_kind_are_one_line_of_the_chart(page):
+    legend = re.findall(r"<text[^>]*>([^<]*)<", re.findall(r"<svg.*?</svg>", page("sweep"), flags=re.DOTALL)[0])
+    assert {"sign", "redundancy", "rivals: integers", "rivals: entropy-coded", "original"} <= set(legend)
+    assert not [name for name in RIVALS if name in legend]
 
 
 def test_colours_of_charts_are_told_apart():
