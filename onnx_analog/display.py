@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
@@ -11,6 +12,8 @@ from itertools import accumulate, pairwise
 from typing import Any, Protocol
 
 from onnx_analog.errors import AnalogError, one_line
+
+logger = logging.getLogger(__name__)
 
 _ROUNDING = 1e-12  # of floats: a share that is nearer to 0 or 1 is none or all
 NO_PANDAS = "pandas is not installed (pip install pandas)"
@@ -69,6 +72,8 @@ def silent(_text: str, _fraction: float | None = None, _left: float | None = Non
 def progress_of(function: Callable[..., object]) -> Progress:
     """Return a function that is told all, and passes on what `function` has parameters for: `fraction` and `left`.
 
+    It also logs each new text.
+
     >>> show = progress_of(lambda text, fraction=None: print(text, fraction))
     >>> show("reading", 0.5, 9.0), progress_of(print)("writing", 0.7)
     reading 0.5
@@ -80,7 +85,13 @@ def progress_of(function: Callable[..., object]) -> Progress:
     except (TypeError, ValueError):  # some functions that are written in C have none
         parameters = set()
 
+    last = ""
+
     def show(text: str, fraction: float | None = None, left: float | None = None, /) -> None:
+        nonlocal last
+        if text != last:
+            logger.info("%s", text)
+            last = text
         given = {"fraction": fraction, "left": left}
         function(text, **{name: value for name, value in given.items() if name in parameters})
 

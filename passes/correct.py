@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from onnx_analog.display import counted
 from onnx_analog.errors import ModelError
 from onnx_analog.graph.correction import (
     CORRECTED_KEY,
@@ -20,6 +22,8 @@ from onnx_analog.graph.correction import (
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 
 __all__ = ["CorrectPass"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +64,7 @@ class CorrectPass(ir.passes.InPlacePass):
         chosen = [layer for layer in layers.corrected if layer.name in self.layers]
         correct_in_place(model, chosen, self.layers)
         scale_in_place(protected.tensors, self.factors)
-        parts = [f"gain and shift of {len(chosen):,} layers"] if self.layers else []
-        parts += [f"factors of {len(self.factors):,} tensors"] if self.factors else []
-        model.metadata_props[CORRECTED_KEY] = ", ".join(parts) or "nothing"
+        parts = [f"gain and shift of {counted(len(chosen), 'layer')}"] if self.layers else []
+        parts += [f"factors of {counted(len(self.factors), 'tensor')}"] if self.factors else []
+        corrected = model.metadata_props[CORRECTED_KEY] = ", ".join(parts) or "nothing"
+        logger.info("corrected: %s", corrected)

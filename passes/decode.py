@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from onnx_analog.display import counted
 from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import KEYS, NAME_KEY, StoredTensor
 
 __all__ = ["DecodePass"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ def decode_in_place(protected: ProtectedModel) -> ir.Model:
     for tensor, weight in weights:
         _fold(tensor, weight)
     _clean(protected.model)
+    logger.info("decoded %s", counted(len(weights), "tensor"))
     return protected.model
 
 

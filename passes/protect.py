@@ -97,6 +97,7 @@ class ProtectPass(ir.passes.InPlacePass):
         coded = self.stored(model)
         if assumptions(stored.scheme for _, stored in coded):
             logger.warning(OPTIMISTIC)
+        _tell_stored(coded)
         put(model, coded)
         plan = self.plan if self.moments or not self.plan.compensated else self.plan.marked(_NOT_COMPENSATED)
         note_verified(model, carried(plan, coded))
@@ -161,6 +162,15 @@ def _staged(coded: list[tuple[Weight, Stored]]) -> list[tuple[Weight, Stored]]:
         stage, split = stage_of.get(id(weight), (0, False))
         staged.append((weight, stored._replace(layout=replace(stored.layout, stage=stage, split=split))))
     return staged
+
+
+def _tell_stored(coded: Sequence[tuple[Weight, Stored]]) -> None:
+    """Log how many tensors and weights each scheme stores."""
+    sizes: dict[Scheme, list[int]] = {}
+    for weight, stored in coded:
+        sizes.setdefault(stored.scheme, []).append(weight.size)
+    for scheme, of_scheme in sizes.items():
+        logger.info("%s, %s: %s", counted(len(of_scheme), "tensor"), counted(sum(of_scheme), "weight"), scheme)
 
 
 def put(model: ir.Model, coded: Sequence[tuple[Weight, Stored]]) -> None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnx_analog.arguments import Arguments, check_type
 from onnx_analog.coding.partition import Cut, cut_largest, mark_largest
+from onnx_analog.display import counted
 from onnx_analog.errors import OR_DECODE, ModelError, NothingToStore
 from onnx_analog.graph.files import name_of
 from onnx_analog.graph.stored import is_protected
@@ -62,6 +63,7 @@ class PrunePass(ir.passes.InPlacePass):
         weights = find(model, self.selection).weights
         if not weights:
             raise NothingToStore(f"no tensor of {name_of(model)} is selected, so there is nothing to prune")
+        logger.info("pruning %s to a sparsity of %g", counted(len(weights), "tensor"), self.sparsity)
         groups = [list(weights)] if self.scope == "model" else [[weight] for weight in weights]
         changed = [self._prune(group) for group in groups]
         return ir.passes.PassResult(model, modified=any(changed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,14 @@ from onnx_analog.channels import Channel, resolve
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.partition import Bits, Bytes, Floats
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.display import counted
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.reader import Reader, check_trial, read_side
 from onnx_analog.graph.stored import READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, channels_of, read_with
 
 __all__ = ["ReadbackPass"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,7 @@ def replaced(copy: ProtectedModel, reads: Sequence[Read], mark: str) -> Protecte
         tensor.replace_level(level)
         tensor.replace_side(sign, class_index)
     copy.model.metadata_props[READBACK_KEY] = mark
+    logger.info("%s: read %s", mark, counted(len(copy.tensors), "tensor"))
     planes = [_planes(sign, class_index) for _, sign, class_index in reads]
     copy.model.metadata_props[READ_DIGESTS_KEY] = _digests(copy.tensors, planes)
     return replace(copy, read_mark=mark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from onnx_analog.channels.table import TableChannel
 from onnx_analog.display import Shown, counted, finite
 from onnx_analog.errors import MeasurementError
 from onnx_analog.randomness import stream
+
+logger = logging.getLogger(__name__)
 
 FOLDS = 5
 FAR = 6.0  # σ beyond which a read is an outlier
@@ -304,11 +307,13 @@ def fit(
     """
     pairs, source = read_pairs(path, input=input, output=output, log=log, group=group, skip_missing=skip_missing)
     missing = count_missing(Path(path), columns_of(input, output, group)) if skip_missing else 0
+    logger.info("read %s", counted(pairs.inputs.size, "pair"))
     progress()
     choice = None
     if neighbours is None:
         choice = choose_neighbours(pairs.inputs, pairs.outputs)
         neighbours = choice.neighbours
+    logger.info("k = %d", neighbours)
     progress()
     channel = pairs.channel(neighbours, source=source)
     if not any(channel.stds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import click
@@ -34,6 +35,7 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self, stream: Any = None) -> None:
         super().__init__(stream)
+        self._follows = stream is None
         self._warned: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -44,6 +46,8 @@ class _Handler(logging.StreamHandler[Any]):
                 return
             self._warned.add(text)
         patience.clear()
+        if self._follows:  # a bar of progress takes the place of stderr, and prints above itself
+            self.stream = sys.stderr
         super().emit(record)
 
 

@@ -5,6 +5,7 @@ A link is never written to or replaced, nor is a device, a pipe, a socket or a f
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from onnx_analog.disk import transactions
 from onnx_analog.errors import OptionError, OutputError
+
+logger = logging.getLogger(__name__)
 
 Writer = Callable[[Path], None]
 
@@ -209,6 +212,8 @@ def write_all(writers: Mapping[Path, Writer], *, force: bool = False) -> None:
             raise
         why = os.strerror(error.errno) if error.errno else error
         raise OutputError(f"cannot write {str(target)!r}: {why}. Nothing was changed") from error
+    for target in writers:
+        logger.info("wrote %r", str(target))
 
 
 @contextmanager

@@ -65,12 +65,15 @@ def load(model: ModelLike) -> ir.Model:
     what = "the model" if path is None else repr(str(path))
     proto = model if isinstance(model, onnx.ModelProto) else _read(Path(model))
     try:
-        return _checked_model(proto, path, what)
+        loaded = _checked_model(proto, path, what)
     except checking.Fault as fault:
         separator = " " if str(fault).startswith("keeps") else ": "
         raise ModelError(f"{what}{separator}{fault}") from None
     except MemoryError as error:
         raise ModelError(f"{what}: there is not enough memory to open it") from error
+    if path is not None:
+        logger.info("opened %s", what)
+    return loaded
 
 
 def _of_memory(model: ir.Model) -> ir.Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -19,6 +20,7 @@ from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan, marked_for_compensation, reading_warnings
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.verified import UNKNOWN
+from onnx_analog.display import counted, score
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import Stored, detached, reason_against
 from onnx_analog.graph.correction import Cost
@@ -55,6 +57,8 @@ from onnx_analog.run.probe import Array, Probe
 from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import Network
 from onnx_analog.run.trials import Trial, Trials
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[], None]
 Compensate = Dataset | Callable[[Sequence[Input]], Dataset] | Mapping[str, InputMoments]
@@ -151,6 +155,7 @@ class Experiment:
         is_original = self._protected is None and self._read_mark is None
         self.original_known = is_original or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
+        logger.info("%s to evaluate with", counted(len(self.data), "sample"))
         self.correcting = None if correct is None else Correcting(correct, self._model, lambda: self._network.inputs)
         self._compensate = compensate(self._network.inputs) if callable(compensate) else compensate
         self._moments: dict[Selection, dict[str, InputMoments]] = {}
@@ -231,6 +236,9 @@ class Experiment:
         if self.chosen.compares and not self.chosen.metric.share:
             return None
         return self._value(self.clean)
+
+    def _shown(self, value: float) -> str:
+        return f"{self.chosen.metric.name} {score(value, share=self.chosen.metric.share)}"
 
     def _value(self, outputs: list[Any]) -> float:
         return float(self.metric(outputs, labels=self.data.labels, clean=self.clean))
@@ -335,6 +343,7 @@ class Experiment:
             correction = None if memory.corrector is None else memory.corrector.cost
             for trial in range(trials):
                 run.append(memory.run(seed=seed, trial=trial))
+                logger.info("trial %d of %d: %s", trial + 1, trials, self._shown(run[-1].value))
                 progress()
         return self.evaluation(
             run,

@@ -461,9 +461,20 @@ class _Run:
         while len(self.ended) < len(self._entries) and self._entries[len(self.ended)].tally.enough:
             point = self._point(self._entries[len(self.ended)])
             self.ended.append(point)
+            self._tell(point)
             for setting in self._further(point):
                 self._add(setting)
             yield point
+
+    def _tell(self, point: Point) -> None:
+        """Log what came of a point."""
+        found, count = point.evaluation, len(point.evaluation.values)
+        mean = found.stored if found.mean is None else found.mean
+        value = "no value" if mean is None else f"{found.metric} {found.shown(mean)}"
+        logger.info(
+            "point %d of %d, %s, %s: %s, %s",
+            len(self.ended), len(self._entries), point.model, point.setting, value, counted(count, "trial"),
+        )  # fmt: skip
 
     def _add(self, setting: GridPoint) -> None:
         """Take a further point, and what an earlier sweep computed of it."""

@@ -123,7 +123,7 @@ class Gauge:
         read, without = list[tuple[float, float]](), list[tuple[float, float]]()
         for trial in range(self.count):
             done = (self._step + trial / self.count) / self._steps
-            self._progress(f"part {self._step + 1} of {self._steps}", done)
+            self._progress(f"part {self._step + 1} of {self._steps}, {_which(part, but=but)}", done)
             read.append(self._pair(part, trial, but=but, corrected=self._parts.corrector is not None))
             if self._parts.corrector is not None:
                 without.append(self._pair(part, trial, but=but, corrected=False))
@@ -136,11 +136,15 @@ class Gauge:
         with np.errstate(all="ignore"):  # what is not finite is refused
             pair = float(self._lost(outputs).mean()), self._distance(outputs)
         if not np.isfinite(pair).all():
-            which = "all" if part.kind == "all" else f"{'all but ' * but}{part.label}"
             raise DataError(
-                f"outputs are not finite if {which} is read with noise: leave out samples for which the model overflows"
+                f"outputs are not finite if {_which(part, but=but)} is read with noise: leave out samples for which "
+                "the model overflows"
             )
         return pair
+
+
+def _which(part: Part, *, but: bool) -> str:
+    return "all" if part.kind == "all" else f"{'all but ' * but}{part.label}"
 
 
 def _outcome(pairs: Sequence[tuple[float, float]], uncorrected: Outcome | None = None) -> Outcome:

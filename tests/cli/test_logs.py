@@ -1,12 +1,14 @@
+import io
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
 import pytest
 
-from onnx_analog.cli.logs import _Printable
+from onnx_analog.cli.logs import _Handler, _Printable
 from onnx_analog.errors import LONGEST, AnalogError
 from tests.cli.test_console import tool
 
@@ -55,3 +57,13 @@ def test_a_log_message_names_options():
     message = "sparsity is 0.99: hardly a weight is left"
     record = logging.LogRecord("onnx_analog", logging.WARNING, "", 0, message, None, None)
     assert _Printable(command).format(record) == f"WARNING: --{message}"
+
+
+def test_messages_follow_stderr_where_a_bar_of_progress_takes_its_place(monkeypatch):
+    first, bar = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", first)
+    handler = _Handler()
+    handler.emit(logging.makeLogRecord({"msg": "before", "levelno": logging.INFO}))
+    monkeypatch.setattr(sys, "stderr", bar)
+    handler.emit(logging.makeLogRecord({"msg": "meanwhile", "levelno": logging.INFO}))
+    assert (first.getvalue(), bar.getvalue()) == ("before\n", "meanwhile\n")

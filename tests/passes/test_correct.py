@@ -30,7 +30,7 @@ def test_gain_and_shift_follow_the_layer(decode):
     found = passed([CorrectPass(layers={"h": HALVES}), *decode], protected(model(NET)))
     (given,) = feeds(plain)
     np.testing.assert_allclose(outputs(found), (2 * (given["x"] @ a) + 0.5) @ b, rtol=1e-4, atol=1e-4)
-    assert found.metadata_props[CORRECTED_KEY] == "gain and shift of 1 layers"
+    assert found.metadata_props[CORRECTED_KEY] == "gain and shift of 1 layer"
 
 
 @pytest.mark.parametrize("decode", [[], [DecodePass()]])

@@ -628,7 +628,6 @@ def test_a_tensor_is_stored_as_its_scheme_says(name):
 
 
 def test_nothing_is_said_where_nothing_is_odd(caplog):
-    caplog.set_level(logging.INFO)
     result = ProtectPass(plan=QUIETLY)(made("gemm"))
     assert result.modified
     assert caplog.messages == []
