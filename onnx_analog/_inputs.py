@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.exclusive import WHOLE, check_exclusive
+from onnx_analog.coding.paper import STRATEGIES
 from onnx_analog.coding.plan import Plan, compensation_warnings, marked_for_model
 from onnx_analog.coding.scheme import Paper, Scheme
 from onnx_analog.errors import DataError, ModelError, OptionError, brief
@@ -164,6 +166,26 @@ def stored_plan(plan: AnyPlan | None, integers: int | None, settings: Mapping[st
     if settings.get("estimator") is not None:
         _check_estimator_used(stored)
     return modified(stored, modifiers, without=changes)
+
+
+def defaults_of(settings: Mapping[str, Any], modifiers: Modifiers) -> dict[str, Any]:
+    """Return the settings of the paper, and the channel, that `stored_plan` takes where they are not given.
+
+    Those are left out that could not be given beside the others.
+    """
+    stored = stored_plan(None, None, settings, modifiers)
+    paper = Paper(**{name: settings[name] for name in settings_of(Paper) if settings.get(name) is not None})
+    defaults: dict[str, Any] = {"strategy": paper.strategy, "cells_small": paper.cells_small, "preset": paper.preset}
+    if STRATEGIES[paper.strategy].adaptive:
+        defaults["cells_large"] = paper.cells_of_large
+    defaults["channel"] = _channels.DEFAULT
+    found: dict[str, Any] = {}
+    for name, value in defaults.items():
+        with suppress(OptionError):
+            alike = stored_plan(None, None, {**settings, **found, name: value}, modifiers) == stored
+            if settings.get(name) is None and alike:
+                found[name] = value
+    return found
 
 
 def warn_of_replaced(written: Plan, stored: Plan, names: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ NOT_SAVED = ("config", "save_config", "force", "as_json", "debug", "verbose", "q
 CONFIG_READ = "onnx_analog.config"  # where the context keeps its path
 OBJECTS = "onnx_analog.in_python"  # and the options that it cannot hold
 LOADED = "onnx_analog.load"  # and the classes of --load
+DEFAULTS = "onnx_analog.defaults"  # and the function of `also_save`
 
 
 def configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -129,9 +130,22 @@ def _paths(ctx: click.Context) -> Iterator[Path]:
                 yield from files.files_of(Path(text))
 
 
+def also_save(defaults: Callable[[], Mapping[str, Any]]) -> None:
+    """Let --save-config write defaults that depend on other options, too: a function returns them by name."""
+    click.get_current_context().meta[DEFAULTS] = defaults
+
+
 def text_of(ctx: click.Context) -> str:
     """Return the options in force as TOML, ready for --config: those of the line, of a file and of defaults."""
-    names = [str(option.name) for option in ctx.command.params]  # in the order of the help, and not of the line
-    values = {name: ctx.params.get(name) for name in names if name not in NOT_SAVED}
-    values["load"] = ctx.meta.get(LOADED)
-    return config_text({name: value for name, value in values.items() if value not in ((), [])})
+    values = {**ctx.params, "load": ctx.meta.get(LOADED)}
+    if DEFAULTS in ctx.meta:
+        values |= {name: value for name, value in ctx.meta[DEFAULTS]().items() if values.get(name) is None}
+    options = [option for option in ctx.command.params if option.name not in NOT_SAVED]  # in the order of the help
+    entries = {_entry(option): values.get(str(option.name)) for option in options}
+    return config_text({name: value for name, value in entries.items() if value not in ((), [])})
+
+
+def _entry(option: click.Parameter) -> str:
+    """Return what an option is called in a file: as on the command line, and not as in Python."""
+    flag = next((flag for flag in option.opts if flag.startswith("--")), None)
+    return str(option.name) if flag is None else flag[2:].replace("-", "_")

@@ -117,7 +117,7 @@ class Command(click.Command):
         from onnx_analog.disk import writing
 
         config.check_saved(ctx, target)
-        text, force = config.text_of(ctx), bool(ctx.params.get("force"))
+        config.text_of(ctx)  # or it refuses a name, before anything is done
         verdict = None
         try:
             result = self._timed(ctx)
@@ -125,7 +125,8 @@ class Command(click.Command):
             raise
         except click.ClickException as error:  # the answer is no, or not known
             verdict = error
-        writing.write_all({target: writing.write_text(text)}, force=force)
+        text = config.text_of(ctx)  # now the command has said which defaults depend on other options
+        writing.write_all({target: writing.write_text(text)}, force=bool(ctx.params.get("force")))
         if verdict is not None:
             raise verdict
         return result

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
 
-from onnx_analog.cli import completion
+from onnx_analog.cli import completion, config
 from onnx_analog.cli.console import several
 from onnx_analog.cli.options import CHANGES, COMPENSATE, PRUNE_SCOPE, SELECTION, SPARSITY, selection_of
 from onnx_analog.cli.paths import FILE_OR_FUNCTION
@@ -57,6 +57,25 @@ OF_FAMILY = several(  # at the end of the help
         complete={"side_channel": completion.CHANNEL, "estimator": completion.ESTIMATOR},
     ),
 )
+
+
+def save_defaults(choices: Mapping[str, Any], model: Path | None = None) -> None:
+    """Let --save-config write how a plain model is stored where `choices` leave that to defaults.
+
+    Nothing is added where a plan or integers are given, or `model` is protected.
+    """
+    from onnx_analog._inputs import defaults_of
+    from onnx_analog.graph import files
+    from onnx_analog.graph.stored import is_protected
+
+    def defaults() -> dict[str, Any]:
+        given = {name: choices.get(name) for name in (*settings_of(Paper), *settings_of(Scheme))}
+        as_whole = choices.get("plan") is not None or choices.get("integers") is not None
+        if as_whole or (model is not None and is_protected(files.load(model))):
+            return {}
+        return defaults_of(given, choices["modifiers"])
+
+    config.also_save(defaults)
 
 
 def given_selection(choices: dict[str, Any]) -> Any:

@@ -58,6 +58,41 @@ def test_saved_options_do_the_same_again_and_the_line_takes_precedence(cli):
     assert (body["model"], body["cells_small"], body["exclude"]) == ("model.onnx", 2, ["fc2"])
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("", {"strategy": "redundancy", "cells_small": 1, "cells_large": 20, "preset": "default", "channel": "pcm"}),
+        ("--strategy sign", {"strategy": "sign", "cells_small": 1, "preset": "default", "channel": "pcm"}),
+        ("--cells 2,9", {"strategy": "redundancy", "cells": [2, 9], "preset": "default", "channel": "pcm"}),
+        ("--integers 4", {"integers": 4}),
+        ("--plan plan.json", {"plan": "plan.json"}),
+    ],
+)
+def test_defaults_of_how_weights_are_stored_are_saved_where_they_can_be_given(cli, options, told):
+    """What a file adds changes nothing, and no default is in it that could not stand beside the options."""
+    assert cli("protect model.onnx -o first.onnx --integers 8 --save-plan plan.json").exit_code == 0
+    assert cli(f"protect model.onnx {options} --save-config saved.toml").exit_code == 0
+    body = tomllib.loads(Path("saved.toml").read_text())
+    named = ("strategy", "cells_small", "cells_large", "cells", "preset", "channel", "integers", "plan")
+    assert {name: value for name, value in body.items() if name in named} == told
+    again = cli("protect --config saved.toml -o again.onnx")
+    assert again.exit_code == 0, again.stderr
+    assert oa.load("again.onnx").plan == oa.load("model.protected.onnx").plan
+
+
+def test_a_memory_is_saved_with_its_defaults_unless_the_model_has_it(cli):
+    line = "check {} --data test.npz --mean 0.1307 --std 0.3081 --max-drop 50 --max-trials 30 --save-config {}"
+    assert cli("protect model.onnx -o p.onnx").exit_code == 0
+    assert cli(line.format("model.onnx", "plain.toml")).exit_code == 0
+    assert cli(line.format("p.onnx", "stored.toml")).exit_code == 0
+    plain, stored = (tomllib.loads(Path(f"{name}.toml").read_text()) for name in ("plain", "stored"))
+    assert (plain["strategy"], plain["cells_large"], plain["channel"]) == ("redundancy", 20, "pcm")
+    assert not {"strategy", "cells_small", "preset", "channel"} & stored.keys()
+    assert (plain["max_trials"], "check_trials" in plain) == (30, False)
+    for name in ("plain", "stored"):
+        assert cli(f"check --config {name}.toml").exit_code == 0
+
+
 def test_options_of_a_group_s_command_are_saved_too(cli):
     assert cli("channel show pcm --save-config saved.toml").exit_code == 0
     again = cli("channel show --config saved.toml")

@@ -10,7 +10,7 @@ import click
 
 from onnx_analog.cli.console import Command
 from onnx_analog.cli.failures import Failure
-from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files
+from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files, save_defaults
 from onnx_analog.cli.options import (
     CORRECT,
     DATA,
@@ -103,6 +103,7 @@ def command(
         writing.check_outputs([junit], read_files(model, data, choices), force=force, perhaps=perhaps)
     reports.check(report, read_files(model, data, choices), force=force)
     choices["modifiers"], choices["selection"] = modifiers_of(choices), given_selection(choices)
+    save_defaults({**choices}, model)
     choices["max_trials"] = choices.pop("check_trials")
     start = time.monotonic()
     with status("check") as progress:

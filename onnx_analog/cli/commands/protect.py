@@ -12,7 +12,7 @@ import click
 
 from onnx_analog.cli import completion
 from onnx_analog.cli.console import Command, Option
-from onnx_analog.cli.memory import FAMILY, OF_FAMILY
+from onnx_analog.cli.memory import FAMILY, OF_FAMILY, save_defaults
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
@@ -103,6 +103,7 @@ def command(
         outputs, chain(files.files_of(model), named), force=force, perhaps=[writing.data_beside(target)]
     )
     selection, modifiers = selection_of(choices), modifiers_of(choices)
+    save_defaults({**choices, "modifiers": modifiers})
     with status("protect") as progress:
         protected = api.protect(
             model,

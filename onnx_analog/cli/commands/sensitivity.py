@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_analog.cli.console import Command
-from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files
+from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files, save_defaults
 from onnx_analog.cli.options import (
     CORRECT,
     DATA,
@@ -85,6 +85,7 @@ def command(
     if overlay is not None:
         check_overlay(choices["by"])
     choices["modifiers"], choices["selection"] = modifiers_of(choices), given_selection(choices)
+    save_defaults({**choices}, model)
     choices["trials"] = choices.pop("sensitivity_trials")
     with status("sensitivity") as progress:
         harms = sensitivity(model, data, progress=progress, **choices)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from onnx_analog.arguments import DEFAULTS
+from onnx_analog.cli import config
 from onnx_analog.cli.console import Command
 from onnx_analog.cli.failures import Failure
 from onnx_analog.cli.options import (
@@ -137,9 +138,11 @@ def command(
     reports.check(report, read, force=force)
     choices["modifiers"], choices["selection"] = modifiers_of(choices), selection_of(choices)
     choices["trials"] = choices.pop("tune_trials")
+    channel = channel or channels.DEFAULT
+    config.also_save(lambda: {"channel": channel})
     choices["engine"] = engine_of(choices, choices["threads"] or None)
     with status("tune") as progress:
-        tuned = tune(model, data, channel=channel or channels.DEFAULT, resume=resume, progress=progress, **choices)
+        tuned = tune(model, data, channel=channel, resume=resume, progress=progress, **choices)
     writers = {target: writing.write_text(tuned.plan.to_json())}
     if plot:
         writers[plot] = tuned_plot.plot_tuned(tuned)
