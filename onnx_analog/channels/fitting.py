@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_analog.channels.base import Doubles
 from onnx_analog.channels.estimate import Reads, knots_of
 from onnx_analog.channels.measured import columns_of, read_pairs
+from onnx_analog.channels.outliers import FAR, outlying
 from onnx_analog.channels.pairs_csv import count_missing
 from onnx_analog.channels.table import TableChannel
 from onnx_analog.display import Shown, counted, finite
@@ -24,7 +25,6 @@ from onnx_analog.randomness import stream
 logger = logging.getLogger(__name__)
 
 FOLDS = 5
-FAR = 6.0  # σ beyond which a read is an outlier
 STEPS = 3  # of a fit: reading, choosing k, judging
 _MOMENTS = 20  # reads from which on the law of skew and kurtosis is known well enough
 _JUDGED = 512  # inputs at most
@@ -154,27 +154,6 @@ def _row(x: float, reads: Doubles) -> list[float]:
     return [x, moments[0], moments[1] - 3, float(test.statistic), float(test.pvalue), moments_p]
 
 
-def count_outliers(inputs: Doubles, outputs: Doubles, *, least: int = 8) -> int:
-    """Return how many reads are far from the median of their input, among inputs with `least` reads or more.
-
-    Where more than half of the reads are equal, as those of a coarse converter, σ is taken to be a step between reads.
-
-    >>> reads = np.append(np.linspace(-1, 1, 99), 50.0)
-    >>> count_outliers(np.zeros(100), reads), count_outliers(np.zeros(99), reads[:99])
-    (1, 0)
-    """
-    order = np.argsort(inputs, kind="stable")
-    _, starts = np.unique(inputs[order], return_index=True)
-    steps, count = np.diff(np.unique(outputs)), 0
-    step = float(np.median(steps)) if steps.size else 0.0
-    for reads in np.split(outputs[order], starts[1:]):
-        far = np.abs(reads - np.median(reads))
-        scale = 1.4826 * float(np.median(far)) or step  # σ, of a normal law
-        if reads.size >= least and scale > 0:
-            count += int(np.count_nonzero(far > FAR * scale))
-    return count
-
-
 # ------------------------------------------------------------------------------------------------- a CSV file
 
 
@@ -194,7 +173,9 @@ class Fit(Shown):
         Rows that were left out, as they lack a value.
     outliers : int
         Reads farther than `FAR` robust standard deviations (1.4826 times the median deviation) from the median of
-        their input, of those with 8 reads or more: of cells that are stuck, for example.
+        their input, of those with 8 reads or more: of cells that are stuck, for example. They are in the fit.
+    left_out : int
+        Such reads that are not in the fit.
     """
 
     channel: TableChannel
@@ -204,16 +185,23 @@ class Fit(Shown):
     goodness: Goodness
     missing: int = 0
     outliers: int = 0
+    left_out: int = 0
 
     @property
     def warnings(self) -> list[str]:
         """What to know of the reads, in sentences; inputs are in the unit of the file."""
         scale = self.channel.input_scale
         found = [self.goodness.warning(lambda x: f"{float(scale.undo(np.array(x))):.6g} {scale.unit}")]
+        off = f"off by more than {FAR:g} σ from the median of their input"
         if self.outliers:
             found.append(
-                f"{counted(self.outliers, 'read')} of {self.inputs.size:,} off by more than "
-                f"{FAR:g} σ from the median of their input: are cells stuck? They widen σ as any other read"
+                f"{counted(self.outliers, 'read')} of {self.inputs.size:,} {off}: are cells stuck? They widen σ, move "
+                "means, and with them k, the output range and the capacity: give skip_outliers to leave them out"
+            )
+        if self.left_out:
+            found.append(
+                f"left out: {counted(self.left_out, 'read')} of {self.inputs.size + self.left_out:,} {off}. The channel "
+                "does not tell how often cells fail like that"
             )
         return [text for text in found if text]
 
@@ -253,6 +241,7 @@ class Fit(Shown):
             "rejected": self.goodness.rejected,
             "missing": self.missing,
             "outliers": self.outliers,
+            "left_out": self.left_out,
             "levels": self.levels(),
         }
 
@@ -278,6 +267,7 @@ def fit(
     group: str | None = None,
     neighbours: int | None = None,
     skip_missing: bool = False,
+    skip_outliers: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Return the channel of a CSV file of pairs, k chosen by cross-validation unless `neighbours` is given.
@@ -295,6 +285,8 @@ def fit(
     neighbours : int, >= 1, optional
     skip_missing : bool
         Leave out rows that lack a value in one of these columns: empty, or nan, NA, N/A or null.
+    skip_outliers : bool
+        Leave out reads that are far from the median of their input; see `Fit.outliers`.
     progress : function
         Called after each of the `STEPS` steps.
 
@@ -305,7 +297,8 @@ def fit(
     ChannelError
         If the file is not such a file, or its pairs describe no channel.
     """
-    pairs, source = read_pairs(path, input=input, output=output, log=log, group=group, skip_missing=skip_missing)
+    skip = {"skip_missing": skip_missing, "skip_outliers": skip_outliers}
+    pairs, source, left_out = read_pairs(path, input=input, output=output, log=log, group=group, **skip)
     missing = count_missing(Path(path), columns_of(input, output, group)) if skip_missing else 0
     logger.info("read %s", counted(pairs.inputs.size, "pair"))
     progress()
@@ -324,5 +317,6 @@ def fit(
     progress()
     return Fit(
         channel=channel, inputs=pairs.inputs, outputs=pairs.outputs, choice=choice, goodness=good,
-        missing=missing, outliers=count_outliers(pairs.inputs, pairs.outputs),
+        missing=missing, left_out=left_out,
+        outliers=0 if skip_outliers else int(np.count_nonzero(outlying(pairs.inputs, pairs.outputs))),
     )  # fmt: skip

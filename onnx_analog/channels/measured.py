@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from onnx_analog.channels.base import Source
 from onnx_analog.channels.estimate import Pairs
+from onnx_analog.channels.outliers import outlying
 from onnx_analog.channels.pairs_csv import read_columns, read_labels
 from onnx_analog.channels.table import TableChannel
+from onnx_analog.display import counted
 from onnx_analog.errors import require_path
 
 
@@ -35,7 +39,7 @@ def measured(
     group : str, optional
         Name of the column that says which device a pair was measured on.
     """
-    pairs, source = read_pairs(require_path("csv", csv), input=input, output=output, log=log, group=group or None)
+    pairs, source, _ = read_pairs(require_path("csv", csv), input=input, output=output, log=log, group=group or None)
     return pairs.channel(neighbours, source=source)
 
 
@@ -52,8 +56,9 @@ def read_pairs(
     log: bool,
     group: str | None,
     skip_missing: bool = False,
-) -> tuple[Pairs, Source]:
-    """Return the pairs of a CSV file on the scale of -1 to 1, and where they come from; see `measured`.
+    skip_outliers: bool = False,
+) -> tuple[Pairs, Source, int]:
+    """Return the pairs of a CSV file on the scale of -1 to 1, where they come from, and how many outliers are left out.
 
     Raises
     ------
@@ -66,5 +71,11 @@ def read_pairs(
     needed = columns_of(input, output, group) if skip_missing else []
     inputs, outputs = read_columns(path, (input, output), positive=output if log else None, unless=needed)
     devices = read_labels(path, group, unless=needed) if group else None
-    pairs = Pairs.of(inputs, outputs, devices=devices, name=path.stem, units=(input, output), log=log)
-    return pairs, Source(citation=f"{path.name}: {output} against {input}, {inputs.size:,} pairs")
+    kept, number = np.ones(inputs.size, bool), 0
+    if skip_outliers:
+        kept = ~outlying(inputs, np.log10(outputs) if log else outputs)
+        number = int(np.count_nonzero(~kept))
+    devices = None if devices is None else devices[kept]
+    pairs = Pairs.of(inputs[kept], outputs[kept], devices=devices, name=path.stem, units=(input, output), log=log)
+    text = f"{path.name}: {output} against {input}, {pairs.inputs.size:,} pairs"
+    return pairs, Source(citation=f"{text}, {counted(number, 'outlier')} left out" if number else text), number

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.capacity import best_of, of_channel
-from onnx_analog.channels.fitting import FAR, Fit
+from onnx_analog.channels.outliers import FAR
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
@@ -437,7 +437,11 @@ def fit_table(fit: Fit) -> Table:
     result.add_row("pairs, distinct inputs", f"{channel.pairs:,}, {np.unique(fit.inputs).size:,}")
     if fit.missing:
         result.add_row("rows without a value, left out", f"{fit.missing:,}")
-    result.add_row(f"reads more than {FAR:g} σ from their median", f"{fit.outliers:,}")
+    far = f"reads more than {FAR:g} σ from their median"
+    if fit.left_out:
+        result.add_row(f"{far}, left out", f"{fit.left_out:,}")
+    else:
+        result.add_row(far, f"{fit.outliers:,}")
     result.add_row(f"neighbours k, {how}", str(channel.neighbours))
     result.add_row("output range", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
     result.add_row("standard deviation at the inputs", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")

@@ -277,6 +277,34 @@ def test_stuck_cells_are_counted_and_inputs_are_told_in_the_unit_of_the_file(tmp
     assert "3 reads of 200 off by more than 6 σ from the median of their input: are cells stuck?" in outliers
 
 
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("group", [None, "device"])
+def test_without_outliers_the_fit_is_that_of_the_other_rows(tmp_path, log, group):
+    """Those that are left out do not even set the scale: the channel is that of a file that never had them."""
+    stuck = [(number, f"{number // 40},{5000 if number % 2 else 10},d{number % 3}") for number in (3, 50, 52, 130, 199)]
+    options = {"input": "volts", "output": "ohms", "log": log, "group": group}
+    path = _with_gaps(tmp_path / "p.csv", stuck)
+    distorted = fit(path, **options)
+    found = fit(path, **options, skip_outliers=True)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(line for n, line in enumerate(lines, -1) if n not in dict(stuck)), encoding="utf-8")
+    clean = fit(path, **options)
+    assert (found.outliers, found.left_out, found.to_dict()["left_out"], clean.outliers) == (0, 5, 5, 0)
+    assert found.channel.to_dict() | {"provenance": None} == clean.channel.to_dict() | {"provenance": None}
+    assert found.channel.provenance.citation.endswith("195 pairs, 5 outliers left out")
+    assert (found.channel.neighbours, found.choice) == (clean.channel.neighbours, clean.choice)
+    assert max(distorted.channel.stds) > 2 * max(clean.channel.stds) / np.ptp(clean.channel.span)
+    assert any(text.startswith("left out: 5 reads of 200 off by more than 6 σ") for text in found.warnings)
+    assert any("give skip_outliers to leave them out" in text for text in distorted.warnings)
+
+
+def test_nothing_is_left_out_where_nothing_is_far(tmp_path):
+    path = _with_gaps(tmp_path / "p.csv")
+    plain, skipping = (fit(path, input="volts", output="ohms", skip_outliers=skip) for skip in (False, True))
+    assert skipping.channel == plain.channel
+    assert (skipping.left_out, skipping.warnings) == (0, plain.warnings)
+
+
 def test_a_column_may_be_the_group_too(tmp_path):
     path = tmp_path / "pairs.csv"
     rng = np.random.default_rng(0)

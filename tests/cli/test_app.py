@@ -1222,6 +1222,8 @@ def test_reads_that_are_not_normal_are_a_warning(cli, caplog):
     message, outliers = caplog.messages
     assert message.startswith("reads are not normal at 3 of 3 inputs (worst at ")
     assert outliers.startswith("3 reads of 600 off by more than 6 σ")
+    done(cli(f"{FIT.replace('pairs', 'odd')} --skip-outliers --force"))
+    assert caplog.messages[-1].startswith("left out: 3 reads of 600 off by more than 6 σ")
     caplog.clear()
     done(cli(f"{FIT} --log output"))  # normal by its making
     assert caplog.messages == []

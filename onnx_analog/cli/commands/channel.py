@@ -114,6 +114,11 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
 )
 @click.option("--skip-missing", is_flag=True, help="Leave out rows that lack a value in one of these columns.")
 @click.option(
+    "--skip-outliers",
+    is_flag=True,
+    help="Leave out reads more than 6 σ from the median of their input, as of stuck cells.",
+)
+@click.option(
     "-o", "--output-file", "out", type=OUT, help="Channel file.  [default: PAIRS with the suffix .channel.json]"
 )
 @click.option("--plot", type=OUT, help="File for a plot of the fit (needs matplotlib).")
@@ -127,6 +132,7 @@ def channel_fit(
     group: str | None,
     neighbours: int | None,
     skip_missing: bool,
+    skip_outliers: bool,
     out: Path | None,
     plot: Path | None,
     force: bool,
@@ -151,7 +157,7 @@ def channel_fit(
     if plot is not None:
         plots.check_plot(plot)
     settings: dict[str, Any] = {"input": input_, "output": output_, "group": group, "neighbours": neighbours}
-    settings["skip_missing"] = skip_missing
+    settings |= {"skip_missing": skip_missing, "skip_outliers": skip_outliers}
     with progress("fitting", fitting.STEPS) as advance:
         fit = fitting.fit(pairs, log=log == "output", progress=advance, **settings)
     writers = {target: writing.write_text(json.dumps(fit.channel.to_dict(), ensure_ascii=False) + "\n")}
