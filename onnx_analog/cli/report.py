@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_analog.channels import Channel
 from onnx_analog.channels.capacity import best_of, of_channel
+from onnx_analog.channels.fitting import Fit
 from onnx_analog.channels.outliers import FAR
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
