@@ -200,8 +200,8 @@ class Fit(Shown):
             )
         if self.left_out:
             found.append(
-                f"left out: {counted(self.left_out, 'read')} of {self.inputs.size + self.left_out:,} {off}. The channel "
-                "does not tell how often cells fail like that"
+                f"left out: {counted(self.left_out, 'read')} of {self.inputs.size + self.left_out:,} {off}. The "
+                "channel does not tell how often cells fail like that"
             )
         return [text for text in found if text]
 
