@@ -163,6 +163,7 @@ def check(
     _check_metric(experiment, given["max_drop"])
     check_above_chance(experiment.chosen, len(experiment.data), _original(experiment), experiment.warnings)
     trials = experiment.trials(**memory.read)
+    _check_original(experiment, trials)
     warnings = tuple(_warnings(experiment, trials, memory.read))
     for text in warnings:
         logger.warning(text)
@@ -190,6 +191,15 @@ def _check_metric(experiment: Experiment, max_drop: float | None) -> None:
 
     check_paired(experiment, divergence=False)
     check_unit(experiment.chosen.metric.name, max_drop=max_drop is not None, min_sqnr=max_drop is None)
+
+
+def _check_original(experiment: Experiment, trials: Trials) -> None:
+    """Raise `OptionError` if nothing could be lost, as what is read is compared with itself."""
+    if not experiment.original_known and all(scheme.analog == "none" for scheme in trials.schemes):
+        raise OptionError(
+            "reference is needed: the protected model has no analog cells, so it is read as it was written, and only "
+            "the original tells what that loses"
+        )
 
 
 def _warnings(experiment: Experiment, trials: Trials, read: Mapping[str, Any]) -> Iterator[str]:

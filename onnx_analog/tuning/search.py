@@ -285,7 +285,8 @@ def sequence(losses: Doubles, place: int, *, cells: Doubles, from_end: bool = Fa
     most = losses[place] * (1 + 1e-9)  # losses are sums, which are rounded
     places = {min(int(np.count_nonzero(losses > target * most)), last) for target in targets}
     gaps = np.flatnonzero(cells[1:] > _GAP * cells[:-1]).tolist()
-    places.update(each for each in gaps if min(places) <= each <= max(places))
+    most_cells = last if from_end else max(places)
+    places.update(each for each in gaps if min(places) <= each <= most_cells)
     return sorted(places | {last} if from_end else places, reverse=True)
 
 

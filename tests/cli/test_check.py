@@ -287,3 +287,12 @@ def test_all_warnings_are_in_the_files_also_if_they_are_not_shown(command, tmp_p
     assert json.loads(loud.stdout)["warnings"] == json.loads(quiet.stdout)["warnings"]
     assert f"warning: {said}" in (tmp_path / "out.xml").read_text(encoding="utf-8")
     assert said not in quiet.stderr
+
+
+def test_a_model_without_analog_cells_is_not_compared_with_itself(command):
+    """It would lose nothing, whatever storing it lost."""
+    assert command("protect model.onnx --integers 2 -o digital.onnx").exit_code == 0
+    refused = command("check digital.onnx --data test.npz --max-drop 1")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("Error: --reference is needed: the protected model has no analog cells")
+    assert command("check digital.onnx --data test.npz --max-drop 1 --reference model.onnx").exit_code == 1

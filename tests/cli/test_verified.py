@@ -83,7 +83,7 @@ def test_nothing_is_said_where_all_is_as_it_was_verified(cli, plan, caplog, tmp_
     [
         "evaluate a.onnx --data test.npz --trials 1",
         "evaluate a.onnx --data test.npz --trials 0",
-        "check a.onnx --data test.npz --max-drop 99",
+        "check a.onnx --data test.npz --max-drop 99 --reference model.onnx",
         "sensitivity a.onnx --data test.npz",
         "readback a.onnx -o b.onnx",
         "readback a.onnx --trials 1 -o b",
@@ -188,7 +188,7 @@ def test_a_model_that_is_not_as_verified_says_so(cli, plan, caplog, monkeypatch,
     assert " ".join(done(cli("plan show again.json")).split()).count(later[1:]) == 1
     for line in (
         "evaluate a.onnx --data test.npz --trials 1 --correct calib.npz --reference model.onnx",
-        "check a.onnx --data test.npz --max-drop 99",
+        "check a.onnx --data test.npz --max-drop 99 --reference model.onnx",
         "sensitivity a.onnx --data test.npz",
         "readback a.onnx --correct calib.npz -o b.onnx",
     ):
@@ -447,7 +447,7 @@ def test_a_correction_that_is_left_out_asks_for_all_that_it_needs(cli, plan, cap
     asked, reference = "Give it 20 samples, which need no labels", ", and give reference, the original"
     for line, asks in (
         ("evaluate a.onnx --data test.npz --trials 1", True),
-        ("check a.onnx --data test.npz --max-drop 99", True),
+        ("check a.onnx --data test.npz --max-drop 99 --reference model.onnx", False),
         ("readback a.onnx -o b.onnx", True),
         ("evaluate a.onnx --data test.npz --trials 1 --reference model.onnx", False),
         ("sensitivity a.onnx --data test.npz", False),

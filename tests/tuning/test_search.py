@@ -150,7 +150,7 @@ def test_the_model_that_was_verified_loses_as_much_by_whatever_command(tuned, tm
     found = oa.evaluate(tuned.protected, parts.verification, trials=1, **given)
     assert found.original - found.values[0] == pytest.approx(tuned.best.verified.mean, abs=1e-12)
     oa.readback(tuned.protected, decoded=True, **given).save(tmp_path / "read.onnx")
-    assert oa.evaluate(tmp_path / "read.onnx", parts.verification).original == pytest.approx(found.values[0])
+    assert oa.evaluate(tmp_path / "read.onnx", parts.verification).stored == pytest.approx(found.values[0])
     alone = oa.evaluate(tuned.protected, parts.verification, trials=1, correct=parts.correction)
     assert alone.values == alone.uncorrected.values
     assert any("the correction changes nothing" in text for text in alone.warnings)
@@ -278,7 +278,7 @@ def test_nothing_that_chooses_or_mends_has_seen_the_samples_that_verify(monkeypa
     def numbers(data):
         return set(data.inputs["x"][:, 0].tolist())
 
-    real, found = measures.Experiment, measures.input_moments
+    real, found = measures._ScoresFirst, measures.input_moments
 
     def experiment(plain, data, **options):
         seen.setdefault("data", []).append(numbers(data))
@@ -290,7 +290,7 @@ def test_nothing_that_chooses_or_mends_has_seen_the_samples_that_verify(monkeypa
         seen.setdefault("mending", []).append(numbers(data))
         return found(plain, data, **options)
 
-    monkeypatch.setattr(measures, "Experiment", experiment)
+    monkeypatch.setattr(measures, "_ScoresFirst", experiment)
     monkeypatch.setattr(measures, "input_moments", moments)
     oa.tune(model(LINEAR), {"x": x}, max_drop=20, trials=2)
     *others, verification = seen["data"]
@@ -437,6 +437,13 @@ def test_a_plan_below_a_gap_is_verified_though_it_is_expected_to_lose_as_much_as
     assert sequence(losses, 1, cells=np.linspace(1.1, 1.2, 7)) == [5, 1, 0]
 
 
+def test_plans_between_the_one_with_the_most_cells_and_those_searched_for_are_verified():
+    """A search that is not sure begins with 16 cells, and does not go on with 1 at once."""
+    losses, cells = np.array([1.0, 0.1, 0.05, 0.02, 0.01]), np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    assert sequence(losses, 0, cells=cells, from_end=True) == [4, 3, 2, 1, 0]
+    assert sequence(losses, 0, cells=cells) == [1, 0]
+
+
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.floats(0.1, 9)), min_size=1, max_size=50), st.integers(0, 49), st.booleans()
 )
@@ -446,8 +453,7 @@ def test_each_plan_that_is_verified_takes_fewer_cells_than_the_one_before(plans,
     assert places == sorted(set(places), reverse=True)
     assert min(places) >= 0
     assert max(places) < len(losses)
-    looked = [each for each in places if not from_end or each < len(losses) - 1]
-    between = range(min(looked, default=0), max(looked, default=0))
+    between = range(min(places), max(places))
     assert all(each in places for each in between if cells[each + 1] > 1.1 * cells[each])
 
 
