@@ -70,7 +70,7 @@ def _amend(
 ) -> None:
     """Give a row of a table its own type, which the docstring may state in words, and its own default."""
     name = row.name.lstrip("*")
-    parameters: griffe.Parameters = entry.parameters  # type: ignore[attr-defined]
+    parameters: griffe.Parameters = entry.parameters  # type: ignore[attr-defined]  # a class has those of its __init__
     of_source = next((parameter for parameter in parameters if parameter.name == name), None)
     if of_source is not None and of_source.kind is griffe.ParameterKind.var_keyword:
         row.name, row.annotation, row.value = f"**{name}", of_source.annotation, "{}"
@@ -90,9 +90,10 @@ def types_of(docstring: str) -> dict[str, str]:
 
 def parameters_of(thing: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a function or class; what a dataclass makes anew each time is made once."""
-    made = {entry.name: entry.default_factory for entry in (fields(thing) if is_dataclass(thing) else ())}
+    entries = fields(thing) if is_dataclass(thing) else ()
+    made = {entry.name: entry.default_factory() for entry in entries if entry.default_factory is not MISSING}
     return {
-        name: parameter if made.get(name, MISSING) is MISSING else parameter.replace(default=made[name]())  # type: ignore[operator, misc]
+        name: parameter.replace(default=made[name]) if name in made else parameter
         for name, parameter in inspect.signature(thing).parameters.items()
     }
 

@@ -29,7 +29,7 @@ from onnx_analog.coding.exclusive import WHOLE, check_exclusive
 from onnx_analog.coding.paper import STRATEGIES
 from onnx_analog.coding.plan import Plan, compensation_warnings, marked_for_model
 from onnx_analog.coding.scheme import Paper, Scheme
-from onnx_analog.errors import DataError, ModelError, OptionError, brief
+from onnx_analog.errors import DataError, ModelError, OptionError, brief, is_function_name
 from onnx_analog.graph import files
 from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.correction import GAIN
@@ -221,7 +221,7 @@ def plan_of(plan: Any) -> Plan:
     """Return a plan from a plan, a scheme, a file, or a function that returns one."""
     if isinstance(plan, Plan | Scheme):
         return Plan.of(plan)
-    if isinstance(plan, str) and ":" in plan and not Path(plan).exists():
+    if isinstance(plan, str) and is_function_name(plan):
         return _plan_of_function(plan)
     if isinstance(plan, str | os.PathLike):
         return Plan.read(Path(plan))
@@ -236,7 +236,7 @@ def warn_of_compensation(plans: Iterable[Plan], samples: int | None) -> None:
 
 
 def marked_for(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
-    """Return a plan that is used with models,; its record is marked where that does not hold.
+    """Return a plan that is used with models; its record is marked where that does not hold.
 
     Parameters
     ----------
@@ -384,7 +384,7 @@ def check_correct(correct: Any, correct_samples: int | None) -> None:
         check_data(correct)
     except DataError as error:
         raise DataError(f"correct: {error}, or the word {GAIN!r}") from error
-    if isinstance(correct, str) and not Path(correct).exists():
+    if isinstance(correct, str) and not os.path.exists(correct):  # noqa: PTH110 - `Path` fails for a long name
         raise DataError(f"correct is {correct!r}; it must be a file, or the word {GAIN!r}")
 
 

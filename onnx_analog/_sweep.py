@@ -39,7 +39,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.coding.stored_channels import by_name
 from onnx_analog.disk import writing
-from onnx_analog.errors import OptionError, brief
+from onnx_analog.errors import OptionError, brief, is_function_name
 from onnx_analog.graph import files
 from onnx_analog.graph.files import ModelLike
 from onnx_analog.graph.normalisation import Normalisation, remembered
@@ -277,7 +277,7 @@ def _plans(given: Any) -> dict[str, Plan]:
 
 
 def _plan_name(plan: Any, number: int, count: int) -> str:
-    if isinstance(plan, str) and ":" in plan and not Path(plan).exists():
+    if isinstance(plan, str) and is_function_name(plan):
         return plan.rpartition(":")[2]
     if isinstance(plan, str | os.PathLike):
         return Path(plan).stem

@@ -131,6 +131,11 @@ def require_path(name: str, value: object) -> Path:
     return Path(text)
 
 
+def is_function_name(text: str) -> bool:
+    """Return whether text is module:function, and no file is called so."""
+    return ":" in text and "\0" not in text and not os.path.exists(text)  # noqa: PTH110 - `Path` fails for a long name
+
+
 def brief(value: object) -> str:
     """Return a value for a message: itself if it is plain, its type if it is not.
 

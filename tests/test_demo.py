@@ -182,6 +182,14 @@ def test_copies_replace_no_file_unasked(there, tmp_path):
     assert (tmp_path / "model.onnx").read_bytes() == demo.MODEL.read_bytes()
 
 
+@pytest.mark.parametrize("option", ["--trials 5", "--seed 3", "--plot x.png"])
+def test_copies_take_no_options_of_the_demo(option, tmp_path):
+    refused = CliRunner().invoke(main, ["demo", "--copy", str(tmp_path), *option.split()])
+    assert refused.exit_code == 2
+    assert f"--copy only copies: leave {option.split()[0]} out" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def planted(means: dict[tuple[str, int, str], float]) -> list[Point]:
     """Return points of the demo's grid with these means, ± 0.1 points of 100, and costs that rise as given."""
     found = []

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from onnx_analog import errors
+import onnx_analog as oa
+from onnx_analog import demo, errors
+from onnx_analog.cli import main
 from onnx_analog.errors import AnalogError, OptionError, require_int, require_path
 
 Tree = dict[str, tuple[str, int | None]]  # name to parent and exit code
@@ -197,3 +200,19 @@ def test_what_is_cut_keeps_its_words_whole(longest):
 
 def test_white_space_is_one_blank_and_what_does_not_print_is_escaped():
     assert errors.one_line(" no such\n  tensor:\tx\x1b ") == "no such tensor: x\\x1b"
+
+
+def test_a_function_is_named_by_a_colon_unless_a_file_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x:y.json").touch()
+    named = {"plans:mine": True, "x:y.json": False, "plan.json": False, "a" * 300 + ":b": True, "a\0:b": False}
+    assert {text: errors.is_function_name(text) for text in named} == named
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ":b", "a" * 300])
+def test_a_plan_with_a_name_too_long_for_a_file_is_refused_in_one_line(name, tmp_path):
+    with pytest.raises(errors.AnalogError):
+        oa.protect(demo.MODEL, plan=name)
+    refused = CliRunner().invoke(main, ["protect", str(demo.MODEL), "--plan", name, "-o", str(tmp_path / "x.onnx")])
+    assert refused.exit_code == 2
+    assert "standard output" not in refused.stderr

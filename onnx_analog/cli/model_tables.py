@@ -61,8 +61,9 @@ def _plan_notes(plan: Plan, manifest: Manifest | None) -> Iterator[str]:
         by = "" if plan.compensated_by is None else f" by {counted(plan.compensated_by, 'sample')}"
         yield f"For weights compensated{by}: without compensation, or with other samples, cells and losses differ"
     if plan.verified is not None:
-        yield f"Verified: {plan.verified}"
-        yield from (f"{text[0].upper()}{text[1:]}" for text in changed_since(plan))
+        changed = [f"{text[0].upper()}{text[1:]}" for text in changed_since(plan)]
+        yield from changed
+        yield f"{'What was verified' if changed else 'Verified'}: {plan.verified}"
 
 
 def _cells_text(scheme: Scheme) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from onnx_analog.errors import is_function_name
+
 
 class _Path(click.Path):
     """A path; refuses a zero byte, which a file of options may hold."""
@@ -48,7 +50,7 @@ class _FileOrFunction(_Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the text, or fail as click does."""
-        if ":" in value and not Path(value).exists() and "\0" not in value:
+        if is_function_name(value):
             return value
         return super().convert(value, param, ctx)
 

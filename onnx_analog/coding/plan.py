@@ -357,7 +357,7 @@ def changed_since(plan: Plan) -> Iterator[str]:
     """Yield a warning if a plan, or what is stored by it, is not what was verified."""
     if plan.verified is not None and not plan.is_as_verified:
         reason = plan.verified.otherwise or "the plan was changed after it was verified"
-        yield f"{reason} ({plan.verified.correction}): what was verified does not hold here"
+        yield f"{reason}, so what was verified does not hold here; it was {plan.verified.correction}"
 
 
 def marked_for_model(plan: Plan, sha256: str | None, *, pruned: bool) -> Plan:

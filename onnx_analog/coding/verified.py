@@ -116,6 +116,8 @@ class Verified:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.otherwise is not None and not self.otherwise.strip():
+            raise OptionError("otherwise is empty; it must say why the plan does not hold, or be left out")
         for name in _DIGESTS:
             digest = getattr(self, name)
             if digest is not None and not _SHA256.fullmatch(digest):

@@ -57,12 +57,12 @@ def images(network: Network) -> Dataset:
 
 
 def copy(model: Path, data: Path, *, force: bool) -> None:
-    """Copy the packaged network and its test images to these files, whose folder is made if need be.
+    """Copy the packaged network and its test images to these files of one folder, which is made if need be.
 
     Raises
     ------
-    OptionError
-        If a file is there already, unless `force`.
+    OutputError
+        If a file is there already, unless `force`; or cannot be written.
     """
     sources = {model: MODEL, data: IMAGES}
     writing.check_outputs(sources, sources.values(), force=force, new_folder=True)

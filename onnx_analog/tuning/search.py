@@ -86,8 +86,9 @@ class Search:
     def best(self, goal: Goal) -> Answer:
         """Return the answer from all candidates.
 
-        Where decoding may take a table, those that take none are searched alone too, and the better of what both find
-        is verified: an estimator with a table may lose more than it is expected to.
+        Where decoding may take a table and no more, those that take none are searched alone too, and the better of what
+        both find is verified: an estimator with a table may lose more than it is expected to. Where it may take a
+        decoder, codes save far more than a table does.
         """
         found = [self._found(self._path(self._of.candidates), self._of.wholes, goal)]
         if self._of.decoding == "table":

@@ -184,7 +184,10 @@ def test_a_record_does_not_hold_for_a_plan_that_was_changed(changed):
     plan = changed(verified(Plan(default=ONE, tensors={"a": OTHER})))
     assert plan.verified is not None
     assert not plan.is_as_verified
-    said = "the plan was changed after it was verified (corrected by 100 samples): what was verified does not hold here"
+    said = (
+        "the plan was changed after it was verified, so what was verified does not hold here; it was corrected by 100 "
+        "samples"
+    )
     assert list(changed_since(plan)) == list(reading_warnings(plan, None, UNKNOWN, "")) == [said]
 
 
@@ -263,7 +266,7 @@ def test_a_record_is_of_a_model():
     assert not other.is_as_verified
     assert otherwise(other) == "the plan was verified with another model, as the SHA-256 of its files tells"
     assert list(changed_since(other)) == [
-        f"{otherwise(other)} (corrected by 100 samples): what was verified does not hold here"
+        f"{otherwise(other)}, so what was verified does not hold here; it was corrected by 100 samples"
     ]
     pruned = marked_for_model(plan, "b" * 64, pruned=True)
     assert otherwise(pruned) == "the model was pruned, and the plan was verified without that"

@@ -120,6 +120,12 @@ def test_points_whose_trials_are_alike_differ_by_more_than_the_choice_of_samples
     assert not samples_count([planted(1, (0.1, 0.2)), planted(2, (0.5, 0.6))])
 
 
+def test_of_two_numbers_of_samples_the_lower_one_counts():
+    for samples, as_good in ((500, [0, 1]), (50_000, [1])):
+        points = [alike(1, 0.986, 9, samples), alike(2, 0.992, 9, 50_000)]
+        assert places(as_good_as_the_best(points), points) == as_good
+
+
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("better", "worse"), [(0.99, 0.98), (0.92, 0.91), (0.6, 0.55)])
 def test_the_reach_of_samples_misses_no_more_often_than_it_says(better, worse, shared):

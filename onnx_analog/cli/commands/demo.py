@@ -29,7 +29,10 @@ PLOT = Path("onnx-analog-demo.png")
 )
 @FORCE
 @JSON
-def command(trials: int, seed: int, plot: Path, folder: Path | None, force: bool, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, /, trials: int, seed: int, plot: Path, folder: Path | None, force: bool, as_json: bool
+) -> None:
     """Run every step on a packaged network (LeNet on MNIST).
 
     The demo prunes the network by 80 %, stores it in PCM cells with each strategy at 1, 3 and 10 cells per weight, and
@@ -49,6 +52,7 @@ def command(trials: int, seed: int, plot: Path, folder: Path | None, force: bool
     from onnx_analog.study.sweeps import sweep as sweep_of
 
     if folder is not None:
+        _check_alone(ctx)
         copies = {"model": folder / "model.onnx", "data": folder / "test.npz"}
         story_of.copy(*copies.values(), force=force)
         if as_json:
@@ -108,3 +112,11 @@ def command(trials: int, seed: int, plot: Path, folder: Path | None, force: bool
     say("To store a model of your own in the same way:")
     click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
     return None
+
+
+def _check_alone(ctx: click.Context) -> None:
+    """Raise a usage error if an option is given that only the demo itself has a use for."""
+    for param in ctx.command.params:
+        given = ctx.get_parameter_source(str(param.name)) is not click.core.ParameterSource.DEFAULT
+        if given and param.name in ("trials", "seed", "plot"):
+            raise click.UsageError(f"--copy only copies: leave {param.opts[0]} out", ctx)

@@ -117,7 +117,7 @@ FAMILY = "Further points"
     metavar="FILE",
     shell_complete=completion.files,
     help="A point from a plan: a JSON file, whose name it takes, or module:function; repeatable. Plans are "
-    "compared alone, unless strategies or cells are given.",
+    "compared alone, unless strategies, cells or other options of the grid than --channel are given.",
 )
 @click.pass_context
 def command(
