@@ -27,7 +27,7 @@ class Codebook:
     low, high : float64 arrays of shape (G, K)
         The sizes that fill the channel's output range, in the unit of the weights; both 0 for an empty class. Those of
         a class of equal steps are the ends of its step, or the extremes where these lie further out; of a class without
-        cells, the extremes.
+        cells, the extremes, or where no class has cells, those of the group.
     alpha, beta : float32 arrays of shape (G, K)
         Scale and offset.
     """
@@ -47,6 +47,11 @@ def needs_totals(scheme: Scheme) -> bool:
     """Return whether codebooks need sums of sizes and of their squares: for points that are means, or keep a gain."""
     means = scheme.classes == 1 or scheme.partition != "uniform"
     return scheme.analog != "all" and (means or estimator(scheme.estimator).keeps_gain)
+
+
+def needs_extremes(scheme: Scheme) -> bool:
+    """Return whether codebooks need the extremes of each class: without cells, they only tell what is clipped."""
+    return scheme.analog != "none"
 
 
 def codebook_of(sums: ClassSums, edges: Edges, scheme: Scheme) -> Codebook:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_analog.coding.codebook import Codebook, codebooks_of, needs_totals
+from onnx_analog.coding.codebook import Codebook, codebooks_of, needs_extremes, needs_totals
 from onnx_analog.coding.partition import (
     CHUNK,
     FEW_EDGES,
@@ -301,13 +301,20 @@ def _fit_batch(size: NDArray[Any], counts: Ints, scheme: Scheme) -> GroupFit:
 
 def _sums(size: NDArray[Any], counts: Ints, index: Bytes | None, scheme: Scheme) -> ClassSums:
     """Return the sums of the classes of each group, (G, K)."""
-    sums = ClassSums.empty(counts.size * scheme.classes, totals=needs_totals(scheme))
+    by_class = needs_extremes(scheme)
+    sums = ClassSums.empty(counts.size * scheme.classes, totals=needs_totals(scheme), by_class=by_class)
     if counts.size == 1:
         sums.add(size, index)
     else:
         row = _rows(counts)
         sums.add(size, row if index is None else row * scheme.classes + index)
-    return sums.by_group(counts.size)
+    of_groups = sums.by_group(counts.size)
+    if not by_class and size.size:
+        filled = counts > 0
+        starts = (np.cumsum(counts) - counts)[filled]
+        of_groups.low[filled] = np.minimum.reduceat(size, starts)[:, None]
+        of_groups.high[filled] = np.maximum.reduceat(size, starts)[:, None]
+    return of_groups
 
 
 def with_shared(

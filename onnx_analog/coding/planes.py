@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.ranges import clip_to_range
-from onnx_analog.coding.codebook import Codebook, codebook_of, needs_totals
+from onnx_analog.coding.codebook import Codebook, codebook_of, needs_extremes, needs_totals
 from onnx_analog.coding.groups import GroupEdges, fit_groups, order_of, with_shared
 from onnx_analog.coding.masks import follows_from, pattern_bits
 from onnx_analog.coding.partition import (
@@ -342,7 +342,7 @@ class _Sizes:
 def _fit(sizes: Iterable[NDArray[Any]], scheme: Scheme, *, keep: bool) -> Fitted:
     """Return what arrays of sizes share that are one group."""
     edges = first = edges_of(sizes, scheme)
-    sums = ClassSums.empty(scheme.classes, totals=needs_totals(scheme))
+    sums = ClassSums.empty(scheme.classes, totals=needs_totals(scheme), by_class=needs_extremes(scheme))
     before: list[list[Edges]] = []
     counts, indices = [], list[Bytes | None]()
     for size in sizes:

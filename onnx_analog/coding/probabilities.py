@@ -116,8 +116,13 @@ def damaged() -> ModelError:
 
 def write_used(used: Bytes, alphabet: int) -> str:
     """Return which symbols of an alphabet are in use: the lengths of runs that are not, that are, that are not, ..."""
+    return _write_used(used.tobytes(), alphabet)
+
+
+@lru_cache(maxsize=64)  # of a stream, for each way to encode it
+def _write_used(used: bytes, alphabet: int) -> str:
     marks = np.zeros(alphabet, np.bool_)
-    marks[used] = True
+    marks[np.frombuffer(used, np.uint8)] = True
     ends = np.flatnonzero(np.diff(marks, append=not marks[-1])) + 1
     runs = np.diff(ends, prepend=0).tolist()
     if marks[0]:

@@ -36,8 +36,9 @@ def encoded_runs(tables: list[Any], runs: Iterable[Run]) -> Bytes:
     if not tables:
         return np.zeros(0, np.uint8)
     encoder = coder.queue.RangeEncoder()
-    for run in runs:
-        encoder.encode(run.ranks, tables[run.table])
+    encode = encoder.encode
+    for table, ranks in runs:
+        encode(ranks, tables[table])
     return _ending(encoder)
 
 

@@ -15,7 +15,8 @@ from onnx_analog.coding.partition import Doubles, parts
 class ClassSums:
     """Extremes, count and, if they are wanted, sums of the sizes and their squares of each class (K,), over arrays.
 
-    Of several groups, their classes are one after the other, (G·K,), or in a row for each group, (G, K).
+    Of several groups, their classes are one after the other, (G·K,), or in a row for each group, (G, K). Unless they
+    are wanted `by_class`, extremes are those of all classes.
     """
 
     low: Doubles
@@ -23,13 +24,14 @@ class ClassSums:
     count: NDArray[np.int64]
     total: Doubles | None
     square: Doubles | None
+    by_class: bool = True
 
     @staticmethod
-    def empty(classes: int, *, totals: bool) -> ClassSums:
+    def empty(classes: int, *, totals: bool, by_class: bool = True) -> ClassSums:
         """Return the sums of nothing."""
         low, high = np.full(classes, np.inf), np.full(classes, -np.inf)
         total, square = (np.zeros(classes), np.zeros(classes)) if totals else (None, None)
-        return ClassSums(low, high, np.zeros(classes, np.int64), total, square)
+        return ClassSums(low, high, np.zeros(classes, np.int64), total, square, by_class)
 
     def add(self, size: NDArray[Any], index: NDArray[np.integer[Any]] | None) -> None:
         """Add sizes (N,) whose classes are `index` (N,); None where there is one class."""
@@ -38,7 +40,10 @@ class ClassSums:
             if index is None:
                 self._add(slice(None), values.min(), values.max(), values.size)
                 continue
-            if self.count.size <= 2:  # going through all, one by one, takes longer
+            if not self.by_class:
+                counts = np.bincount(index[part], minlength=self.count.size)
+                self._add(slice(None), values.min(), values.max(), counts)
+            elif self.count.size <= 2:  # going through all, one by one, takes longer
                 self._add_few(values, index[part])
             else:
                 self._add_many(values, index[part].astype(np.intp))
@@ -68,7 +73,7 @@ class ClassSums:
         """Return the same with a row for each group, (G, K)."""
         low, high = (each.reshape(groups, -1) for each in (self.low, self.high))
         total, square = (None if each is None else each.reshape(groups, -1) for each in (self.total, self.square))
-        return ClassSums(low, high, self.count.reshape(groups, -1), total, square)
+        return ClassSums(low, high, self.count.reshape(groups, -1), total, square, self.by_class)
 
 
 def means_of(sums: ClassSums) -> Doubles:

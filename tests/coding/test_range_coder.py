@@ -10,7 +10,6 @@ from hypothesis import assume, example, given
 
 from onnx_analog.coding.probabilities import fit_tables
 from onnx_analog.coding.range_coder import _ending, coder_tables, decoder, encoded_runs, patient_decoder
-from onnx_analog.coding.runs import Run
 
 RUNS = st.tuples(st.sampled_from([0, 1, 2**31, 2**32 - 1]), st.integers(1, 6))
 
@@ -38,7 +37,7 @@ def test_the_bits_of_a_segment_end_inside_the_interval_of_its_coder(runs, more, 
 def test_both_decoders_return_what_was_encoded(symbols):
     ranks = np.array(symbols, np.int32)
     tables = coder_tables(fit_tables(np.array([[4, 3, 2, 1]])).tables)
-    digits = encoded_runs(tables, [Run(0, ranks)])
+    digits = encoded_runs(tables, [(0, ranks)])
     for decode in (decoder(digits), patient_decoder(digits)):
         assert decode(tables[0], ranks.size).tolist() == symbols
 
@@ -71,4 +70,4 @@ def test_there_are_bits_that_hold_no_symbol():
 
 def test_one_symbol_takes_no_bits():
     tables = coder_tables(fit_tables(np.array([[7]])).tables)
-    assert encoded_runs(tables, [Run(0, np.zeros(7, np.int32))]).size == 0
+    assert encoded_runs(tables, [(0, np.zeros(7, np.int32))]).size == 0

@@ -83,4 +83,4 @@ def test_runs_hold_each_place_by_group(symbols, groups):
         for place in range(9)
         for group in range(4)
     ]
-    assert [(run.table, run.ranks.tolist()) for run in runs] == [(group, run) for group, run in expected if run]
+    assert [(table, run.tolist()) for table, run in runs] == [(group, run) for group, run in expected if run]

@@ -29,6 +29,21 @@ def test_sums_are_those_of_each_class_alone(weight, classes, seed, chunk):
             assert sums.total[number] == pytest.approx(values.sum(), rel=1e-12, abs=1e-12 * np.abs(values).sum())
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3, 256])
+def test_extremes_of_all_classes_are_no_less_than_those_of_each(classes):
+    """Where they are not wanted by class: all else is the same."""
+    rng = np.random.default_rng(0)
+    size, index = rng.normal(size=100).astype(np.float32), rng.integers(0, classes, 100).astype(np.uint8)
+    by_class, of_all = (ClassSums.empty(classes, totals=True, by_class=each) for each in (True, False))
+    for sums in (by_class, of_all):
+        sums.add(size, index if classes > 1 else None)
+    assert np.array_equal(of_all.count, by_class.count)
+    assert (of_all.low == size.min()).all()
+    assert (of_all.high == size.max()).all()
+    if classes > 1:
+        assert np.array_equal(of_all.total, by_class.total)
+
+
 def test_groups_are_rows():
     sums = ClassSums.empty(6, totals=True)
     sums.add(np.array([1.0, 2.0, 4.0]), np.array([0, 4, 4]))
