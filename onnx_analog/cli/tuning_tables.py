@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from onnx_analog.tuning.result import Tuned
 
 INTERVAL = "95 % interval"
-_HOLDS = {True: "holds", False: "does not hold", None: "not decided"}
 
 
 def tables_of(tuned: Tuned) -> Iterator[Table]:
@@ -61,11 +60,8 @@ def _drop_cells(tuned: Tuned, drop: Drop) -> tuple[str, str]:
 
 def _look_table(tuned: Tuned) -> Table:
     result = table("verified", "cells per weight", tuned.scale.heading, "at least", "at most", "goal", left=1)
-    for name, answer in tuned.answers.items():
-        if name != "with analog cells":  # which has no goal
-            for look in answer.looks:
-                plan = f"best plan{' (digital)' * look.digital}" if answer is tuned.best else name
-                result.add_row(plan, f"{look.cells:.3f}", *_bounds(tuned, look))
+    for name, look in tuned.looks():
+        result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
     together = f"all together have {percent_as_given(tuned.confidence)} confidence"
     result.caption = (
         f"{tuned.scale.rule}. Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} confidence. "
@@ -78,7 +74,7 @@ def _look_table(tuned: Tuned) -> Table:
 def _bounds(tuned: Tuned, look: Look) -> tuple[str, ...]:
     scale, confidence = tuned.scale, tuned.confidence_of_look
     ends = scale.ends(look.drop.lower(confidence), look.drop.upper(confidence))
-    return scale.text(look.drop.mean), *map(scale.text, ends), _HOLDS[look.holds]
+    return scale.text(look.drop.mean), *map(scale.text, ends), look.held
 
 
 def _curve_table(tuned: Tuned) -> Table:

@@ -284,7 +284,7 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
                 Number(name, f"{number(answer.cells)} cells", result.lost(answer.verified))
                 for name, answer in others
             ),
-            *([Number("best digital rival", _rival(result), result.comparison)] if _has_no_row(result) else []),
+            *([Number("digital rival", _rival(result), result.comparison)] if _has_no_row(result) else []),
             *([Number("limit: fewest cells", number(fewest), _against(result))] if fewest is not None else []),
         ),
         warnings=result.warnings,
@@ -321,7 +321,7 @@ def _tune_section(result: Tuned) -> Section:
     for colour, (name, answer) in enumerate(result.answers.items()):
         tried = [_mark(result, point.cells, point.drop) for point in answer.curve]
         lines += [
-            Line(f"{name}: tried", tried, hollow=True, colour=colour),
+            Line(f"tried for: {name}", tried, hollow=True, colour=colour),
             Line(name, [_mark(result, answer.cells, answer.verified)], joined=False, colour=colour),
         ]
     chart = charts.losses(

@@ -64,15 +64,29 @@ class Point:
         Divergence that is predicted.
     drop : Drop
         On the samples that are searched with.
+    given : bool
+        Whether it is the plan that was given, tried as a whole.
     """
 
     cells: float
     loss: float
     drop: Drop
+    given: bool = False
+
+
+class _Held:
+    """What is known of a goal, in words."""
+
+    holds: bool | None
+
+    @property
+    def held(self) -> str:
+        """Whether the goal holds, in words."""
+        return {True: "holds", False: "does not hold", None: "not decided"}[self.holds]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Look(_Held):
     """One plan on the samples that verify.
 
     Attributes
@@ -84,16 +98,19 @@ class Look:
         Whether the plan keeps the goal; None if these samples cannot tell, or the goal is a budget.
     digital : bool
         Whether no tensor has analog cells.
+    given : bool
+        Whether it is the plan that was given, tried as a whole.
     """
 
     cells: float
     drop: Drop
     holds: bool | None
     digital: bool
+    given: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(_Held):
     """The cheapest plan that was found among some candidates.
 
     Attributes
@@ -108,8 +125,6 @@ class Answer:
         Whether the goal holds, with the confidence that was asked for; None if these samples cannot tell.
     needed : int or None
         Samples that would show that it holds, where `holds` is None.
-    last : bool
-        Whether no plan of these candidates takes more cells.
     looks : tuple of Look
         What was verified, in this order.
     curve : tuple of Point
@@ -122,7 +137,6 @@ class Answer:
     verified: Drop
     holds: bool | None
     needed: int | None
-    last: bool
     looks: tuple[Look, ...]
     curve: tuple[Point, ...] = field(repr=False)
 

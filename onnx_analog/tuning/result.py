@@ -134,10 +134,27 @@ class Tuned(Shown):
     @property
     def answers(self) -> dict[str, Answer]:
         """The plans that are compared, by what they are; the rival only if it is another plan than the best."""
-        named = {f"best plan{' (digital)' * self.best.digital}": self.best}
+        named = {self._name("plan", self.best, " (digital)" * self.best.digital): self.best}
         if self.rival is not None and not self.is_own_rival:
-            named["best digital rival"] = self.rival
+            named[self._name("digital rival", self.rival)] = self.rival
         return named if self.analog is None else {**named, "with analog cells": self.analog}
+
+    def _name(self, kind: str, answer: Answer, more: str = "") -> str:
+        """Return what an answer is called: the best of its kind only where it is shown to be that."""
+        return f"best {kind}{more}" if self._is_shown(answer) else f"{kind}{more}, {answer.held}"
+
+    def _is_shown(self, answer: Answer) -> bool:
+        """Return whether an answer is shown to keep the goal, or the goal is a budget, which it keeps."""
+        return self.goal.limit is None or answer.holds is True
+
+    def looks(self) -> Iterator[tuple[str, Look]]:
+        """Yield what was verified, in this order, and what it is."""
+        others = [] if self.rival is None or self.is_own_rival else [("digital rival", self.rival)]
+        for kind, answer in [("plan", self.best), *others]:
+            for look in answer.looks:
+                chosen = self._is_shown(answer) and (look.cells, look.drop) == (answer.cells, answer.verified)
+                name = f"{'best ' * chosen}{'given ' * look.given}{kind}"
+                yield f"{name}{' (digital)' * (look.digital and kind == 'plan')}", look
 
     @property
     def verified_on(self) -> str:
@@ -155,8 +172,8 @@ class Tuned(Shown):
 
     @property
     def against_rival(self) -> float | None:
-        """Cells of the best digital rival for each cell of the answer; None if there is no rival."""
-        return None if self.rival is None else self.rival.cells / self.best.cells
+        """Cells of the best digital rival for each cell of the answer; None if no rival is shown to keep the goal."""
+        return self.rival.cells / self.best.cells if self.rival is not None and self._is_shown(self.rival) else None
 
     @property
     def comparison(self) -> str:
@@ -165,11 +182,16 @@ class Tuned(Shown):
             return "no digital plan is within the budget" if self.goal.limit is None else "there is no digital rival"
         if self.is_own_rival:
             none = "" if self.analog else ", and no plan with analog cells in every tensor takes as few cells"
-            return f"the best plan is itself digital, so it has no digital rival{none}"
+            this = "the best plan" if self._is_shown(self.best) else "the plan"
+            return f"{this} is itself digital, so it has no digital rival{none}"
         if self.goal.limit is None:
             return f"the best digital rival: {self.lost(self.rival.verified)}"
-        held = {True: "", False: ", and misses the goal", None: ", and may miss the goal"}[self.rival.holds]
-        return f"the best digital rival takes {self.against_rival:.2f} times as many cells{held}"
+        if self.rival.holds:
+            return f"the best digital rival takes {self.against_rival:.2f} times as many cells"
+        found = "misses the goal" if self.rival.holds is False else "is not shown to keep the goal with these samples"
+        shown = [look.cells for look in self.best.looks if look.digital and look.holds]
+        other = f"one of {min(shown):.3f} is" if shown else "no other digital plan is"
+        return f"a digital plan of {self.rival.cells:.3f} cells per weight {found}, and {other} shown to keep it"
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -221,24 +243,19 @@ class Tuned(Shown):
         if self.holds:
             return f"{self.scale.kept(self.goal.limit)}, with {percent_as_given(self.confidence)} confidence"
         if self.holds is False:
-            return f"{broken}, even {self._most}"
+            return f"{broken} in every plan that was verified"
         undecided = f"these data do not decide whether {broken}"
         needed, more = self.samples_needed, self.samples_for_more_cells
         if more is not None and more <= fewest(self.best.verified.samples):
             this = "" if needed is None else f"{_about(needed)} samples in all would be enough, or "
-            return f"{undecided}, even {self._most}: {this}a plan with more cells (ask for a smaller limit)"
+            return f"{undecided}: {this}a plan with more cells (ask for a smaller limit)"
         if more is not None and (needed is None or more < needed):
             this = "" if needed is None else f", and {_about(needed)} for this one"
             return f"{undecided}: {_about(more)} samples in all would be enough for a plan with more cells{this}"
         if needed is not None:
             return f"{undecided}: {_about(needed)} samples in all would be enough, if they lose as much"
         found = self.scale.brief(self.best.verified.mean)
-        return f"{undecided}: the mean loss is {found}, even {self._most}. Give more samples, or allow a larger loss"
-
-    @property
-    def _most(self) -> str:
-        """Which plan was verified, where others would have more cells or none has."""
-        return "in the plan with the most cells" if self.best.last else "in the safest plan that was verified"
+        return f"{undecided}: the {self.scale.mean} is {found}. Give more samples, or allow a larger loss"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each tensor: how it is stored, its cells and its part of the predicted divergence."""
@@ -314,12 +331,13 @@ class Tuned(Shown):
         confidence = self.confidence_of_look
         ends = self.scale.ends(look.drop.lower(confidence), look.drop.upper(confidence))
         bounds = {name: self.scale.number(end) for name, end in zip(("at_least", "at_most"), ends, strict=True)}
-        body = {"cells_per_weight": look.cells, "digital": look.digital}
+        body = {"cells_per_weight": look.cells, "digital": look.digital, "given": look.given}
         return {**body, **self._drop_dict(look.drop), **bounds, "holds": look.holds}
 
     def _point_dict(self, point: Point) -> dict[str, Any]:
         return {
             "cells_per_weight": point.cells,
+            "given": point.given,
             "predicted_divergence": point.loss,
             **self._drop_dict(point.drop),
         }

@@ -158,7 +158,7 @@ class Search:
         place = cheapest(cells, holds, holds_by_few if self._of.has_quick else None)
         holding = place if place < last or kept(curve[last].drop) else None
         tried = {
-            number: self._point(each)
+            number: self._point(each, given=True)
             for number, each in enumerate(whole)
             if not sure or holding is None or self._cells(each) < cells[holding]
         }
@@ -193,7 +193,7 @@ class Search:
             least = min(map(self._cells, (allocations[0], *whole)))
             raise OptionError(f"budget is {budget:g} cells per weight; the cheapest plan takes {least:.3f}")
         curve = {place: self._point(allocations[place]) for place in places[-1:]}
-        tried = {number: self._point(each) for number, each in enumerate(fitting)}
+        tried = {number: self._point(each, given=True) for number, each in enumerate(fitting)}
         points = (*curve.values(), *tried.values())
         least = min(point.drop.mean for point in points)
         best = min(tried, key=lambda number: tried[number].drop.mean, default=None)
@@ -206,7 +206,7 @@ class Search:
         allocations, place, first = found.allocations, found.place, found.first
         looks = list[tuple[Allocation, Look]]()
         if first is not None:
-            looks.append((first, self._look(first, goal)))
+            looks.append((first, self._look(first, goal, given=True)))
         if goal.limit is not None:
             looks += self._in_sequence(allocations, place, goal, sure=found.sure)
         elif first is None:
@@ -220,7 +220,6 @@ class Search:
             verified=look.drop,
             holds=look.holds,
             needed=self._needed(look, goal),
-            last=look.cells >= self._cells(allocations[-1]),
             looks=tuple(each for _, each in looks),
             curve=tuple(sorted(found.points, key=attrgetter("cells"))),
         )
@@ -238,20 +237,20 @@ class Search:
             if not look.holds:
                 return
 
-    def _look(self, allocation: Allocation, goal: Goal) -> Look:
+    def _look(self, allocation: Allocation, goal: Goal, *, given: bool = False) -> Look:
         drop = self._of.drop(VERIFICATION, allocation, "verification", "trials that verify")
         holds = None if goal.limit is None else _holds(drop, goal.limit, self.confidence_of_look)
         digital = all(map(is_digital, _schemes(allocation)))
-        return Look(cells=self._cells(allocation), drop=drop, holds=holds, digital=digital)
+        return Look(cells=self._cells(allocation), drop=drop, holds=holds, digital=digital, given=given)
 
     def _needed(self, look: Look, goal: Goal) -> int | None:
         if goal.limit is None or look.holds is not None:
             return None
         return samples_needed(look.drop, goal.limit, self.confidence_of_look)
 
-    def _point(self, allocation: Allocation) -> Point:
+    def _point(self, allocation: Allocation, *, given: bool = False) -> Point:
         drop = self._of.drop(SEARCH, allocation, "looks", "trials")
-        return Point(cells=self._cells(allocation), loss=allocation.loss, drop=drop)
+        return Point(cells=self._cells(allocation), loss=allocation.loss, drop=drop, given=given)
 
     def _expect(self, like: Allocation, rounds: int, goal: Goal) -> None:
         """Say about how much is left to do until an answer is verified, if plans are read as `like` is."""

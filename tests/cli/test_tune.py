@@ -59,7 +59,7 @@ def test_a_goal_that_does_not_hold_ends_with_1(command, tmp_path, monkeypatch):
     ended = command(f"{TUNE} --max-drop 20 -o plan.json")
     assert ended.exit_code == 1
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("Error: more than 20 % of the samples change their class, even in ")
+    assert line.startswith("Error: more than 20 % of the samples change their class in every plan ")
     assert (tmp_path / "plan.json").exists()
 
 

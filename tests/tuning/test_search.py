@@ -319,7 +319,7 @@ def test_plans_are_verified_up_to_the_first_that_is_not_shown_to_hold(monkeypatc
     cells = [look.cells for look in found.looks]
     assert cells == sorted(set(cells), reverse=True)
     assert found.looks[1].drop == found.verified
-    assert (found.cells, found.holds, found.last) == (cells[1], True, False)
+    assert (found.cells, found.holds) == (cells[1], True)
 
 
 def test_where_none_holds_the_answer_is_the_one_that_was_verified(monkeypatch):
