@@ -166,7 +166,8 @@ def tune(
     preprocessing, named = preprocessing_of(mean, std, preprocess), metric_of(metric)
     resolved = modifiers.apply(channels.resolve(channel))
     given |= check_values(Scheme, {"mask_seed": mask_seed})
-    considered = None if plan is None else _in_channel(plan_of(plan), resolved)
+    own = None if plan is None else plan_of(plan)
+    considered = None if own is None else _in_channel(own, resolved)
     selected, plain = selection_of(selection), load_model(model)
     if is_protected(plain):
         raise ModelError("the model is protected already: tune the original")
@@ -221,11 +222,19 @@ def tune(
         check_above_chance(measures.chosen, measures.verified_on, measures.original_value, measures.warnings)
         for text in measures.warnings:
             logger.warning(text)
+        digest = files.file_digest(data) if isinstance(data, str | os.PathLike) else None
         known = {
-            "inputs": samples_of.made, "model_sha256": model_digest(model),
-            "data_sha256": files.file_digest(data) if isinstance(data, str | os.PathLike) else None,
+            "inputs": samples_of.made, "model_sha256": model_digest(model), "data_sha256": digest,
+            "of_search": own is not None and _may_know(own, digest),
         }  # fmt: skip
         return _tuned(measures, goal, str(resolved), {**given, **known})
+
+
+def _may_know(plan: Plan, data_sha256: str | None) -> bool:
+    """Return whether a plan is of a search with the same data, or of data that nobody can compare: not files."""
+    if plan.verified is None:
+        return False
+    return plan.verified.data_sha256 is None or data_sha256 in (None, plan.verified.data_sha256)
 
 
 def _in_channel(plan: Plan, channel: Channel) -> Plan:
@@ -254,6 +263,7 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
     metric_name = measures.chosen.metric.name
     analog = search.among(Goal(budget=best.cells), lambda scheme: not is_digital(scheme)) if best.digital else None
     facts = {"channel": channel, **{name: given[name] for name in _RECORDED}, **given["inputs"]._asdict()}
+    facts["samples_seen_before"] = measures.seen_before or given["of_search"]
     best = recorded(best, measures, goal, facts)
     rival, analog = (each and recorded(each, measures, goal, facts) for each in (rival, analog))
     return Tuned(
@@ -278,6 +288,8 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
         seed=given["seed"],
         preprocessing=given["inputs"].preprocessing,
         seen_before=measures.seen_before,
+        considered=bool(measures.wholes),
+        of_search=given["of_search"],
     )
 
 

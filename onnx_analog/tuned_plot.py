@@ -75,8 +75,7 @@ def _draw_answer(axis: Any, answer: Answer, style: dict[str, Any], scale: Scale)
         [(point.cells, point.drop) for point in answer.curve],
         {**tried, "label": "tried" if first else None},
     )
-    looks = [(look.cells, look.drop) for look in answer.looks]
-    others = [look for look in looks if look != (answer.cells, answer.verified)]
+    others = [(look.cells, look.drop) for look in answer.looks if not answer.is_of(look)]
     beside = {"fmt": style["marker"], "color": colour, "markersize": style["size"] / 2, "elinewidth": 0.9, **hollow}
     _drops(axis, scale, others, {**beside, "label": "also verified" if first else None})
     _drops(

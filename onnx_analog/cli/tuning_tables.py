@@ -62,13 +62,24 @@ def _look_table(tuned: Tuned) -> Table:
     result = table("verified", "cells per weight", tuned.scale.heading, "at least", "at most", "goal", left=1)
     for name, look in tuned.looks():
         result.add_row(name, f"{look.cells:.3f}", *_bounds(tuned, look))
-    together = f"all together have {percent_as_given(tuned.confidence)} confidence"
-    result.caption = (
-        f"{tuned.scale.rule}. Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} confidence. "
-        "Plans are verified in this order, the safest first, and verification stops at the first that is not shown to "
-        f"hold. Digital rivals, and a plan that was given, are verified separately; {together}"
-    )
+    result.caption = ". ".join(_notes_of_looks(tuned))
     return result
+
+
+def _notes_of_looks(tuned: Tuned) -> Iterator[str]:
+    yield tuned.scale.rule
+    yield f"Each bound is one-sided, with {percent_as_given(tuned.confidence_of_look)} confidence"
+    yield (
+        "Plans are verified in this order, the safest first, and verification stops at the first that is not shown to "
+        "hold"
+    )
+    if any(look.given for _, look in tuned.looks()):
+        yield "A given plan comes before that order"
+    elif tuned.considered:
+        yield "The given plan was not verified: the search found one with fewer cells, or saw it lose too much"
+    apart, share = ("Digital rivals and a given plan", "a quarter") if tuned.considered else ("Digital rivals", "half")
+    together = f"all together have {percent_as_given(tuned.confidence)} confidence"
+    yield f"{apart} are verified separately, so each bound has {share} of the risk; {together}"
 
 
 def _bounds(tuned: Tuned, look: Look) -> tuple[str, ...]:
@@ -82,7 +93,8 @@ def _curve_table(tuned: Tuned) -> Table:
     result = table("tried: cells per weight", *headings)
     for point in tuned.best.curve:
         divergences = (f"{each:.2g}" for each in (point.loss, point.drop.divergence))
-        result.add_row(f"{point.cells:.3f}", *divergences, *_drop_cells(tuned, point.drop))
+        cells = f"{point.cells:.3f}{' (given)' * point.given}"
+        result.add_row(cells, *divergences, *_drop_cells(tuned, point.drop))
     kind = (
         "the Kullback-Leibler divergence of the classes, in nats for each sample"
         if tuned.classes

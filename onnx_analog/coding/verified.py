@@ -108,7 +108,8 @@ class Verified:
     )
     seed: int = setting(least=0, most=2**63 - 1, help="Seed by which the samples were parted.")
     samples_seen_before: bool = setting(
-        False, help="Whether an earlier search for another goal looked at the samples that verified."
+        False,
+        help="Whether an earlier search, for another goal or for a given plan, used the samples that verified.",
     )
     otherwise: str | None = setting(
         None, help="Why the plan, or a model that is stored by it, is not what was verified, in words."

@@ -144,3 +144,12 @@ class Answer(_Held):
     def digital(self) -> bool:
         """Whether no tensor has analog cells."""
         return all(choice.candidate.scheme.analog == "none" for choice in self.allocation.choices.values())
+
+    @property
+    def given(self) -> bool:
+        """Whether it is the plan that was given, tried as a whole."""
+        return any(look.given and self.is_of(look) for look in self.looks)
+
+    def is_of(self, look: Look) -> bool:
+        """Return whether a look is at this plan."""
+        return (look.cells, look.drop) == (self.cells, self.verified)

@@ -21,7 +21,7 @@ def recorded(answer: Answer, measures: Measures, goal: Goal, facts: Mapping[str,
     measures : Measures
     goal : Goal
     facts : mapping of str to object
-        Further entries of the record: what was searched for, and in which files.
+        Further entries of the record: what was searched for, in which files, and whether the samples are new.
     """
     parts = measures.parts
     verified = Verified(
@@ -38,7 +38,6 @@ def recorded(answer: Answer, measures: Measures, goal: Goal, facts: Mapping[str,
         corrected_by=measures.corrected_by,
         samples=sum(parts),
         parts=parts,
-        samples_seen_before=measures.seen_before,
         **facts,
     )
     return replace(answer, plan=replace(answer.plan, verified=verified))

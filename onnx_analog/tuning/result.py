@@ -77,6 +77,10 @@ class Tuned(Shown):
         What was logged while it was made, and is to be known of it.
     seen_before : bool
         Whether another search with the same file, for another goal, has looked at the samples that verify.
+    considered : bool
+        Whether a plan that was given was tried as a whole.
+    of_search : bool
+        Whether that plan is of a search that used the same data, as far as its record tells.
     """
 
     goal: Goal
@@ -101,6 +105,8 @@ class Tuned(Shown):
     preprocessing: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     seen_before: bool = field(default=False, compare=False)
+    considered: bool = False
+    of_search: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled: the model in place of the function that makes it."""
@@ -134,14 +140,15 @@ class Tuned(Shown):
     @property
     def answers(self) -> dict[str, Answer]:
         """The plans that are compared, by what they are; the rival only if it is another plan than the best."""
-        named = {self._name("plan", self.best, " (digital)" * self.best.digital): self.best}
+        marks = _marks(digital=self.best.digital, given=self.best.given)
+        named = {self._name("plan", self.best, marks): self.best}
         if self.rival is not None and not self.is_own_rival:
-            named[self._name("digital rival", self.rival)] = self.rival
+            named[self._name("digital rival", self.rival, _marks(given=self.rival.given))] = self.rival
         return named if self.analog is None else {**named, "with analog cells": self.analog}
 
-    def _name(self, kind: str, answer: Answer, more: str = "") -> str:
+    def _name(self, kind: str, answer: Answer, marks: str) -> str:
         """Return what an answer is called: the best of its kind only where it is shown to be that."""
-        return f"best {kind}{more}" if self._is_shown(answer) else f"{kind}{more}, {answer.held}"
+        return f"best {kind}{marks}" if self._is_shown(answer) else f"{kind}{marks}, {answer.held}"
 
     def _is_shown(self, answer: Answer) -> bool:
         """Return whether an answer is shown to keep the goal, or the goal is a budget, which it keeps."""
@@ -152,18 +159,18 @@ class Tuned(Shown):
         others = [] if self.rival is None or self.is_own_rival else [("digital rival", self.rival)]
         for kind, answer in [("plan", self.best), *others]:
             for look in answer.looks:
-                chosen = self._is_shown(answer) and (look.cells, look.drop) == (answer.cells, answer.verified)
-                name = f"{'best ' * chosen}{'given ' * look.given}{kind}"
-                yield f"{name}{' (digital)' * (look.digital and kind == 'plan')}", look
+                best = "best " * (self._is_shown(answer) and answer.is_of(look))
+                yield f"{best}{kind}{_marks(digital=look.digital and answer is self.best, given=look.given)}", look
 
     @property
     def verified_on(self) -> str:
         """The samples that verify, in words."""
         samples = counted(self.best.verified.samples, "sample")
-        seen = (
-            " that an earlier search for another goal has used" if self.seen_before else " that nothing else has seen"
-        )
-        return f"{samples}{seen}"
+        if self.seen_before:
+            return f"{samples} that an earlier search for another goal has used"
+        if self.of_search:
+            return f"{samples} of data that the search for the given plan has used"
+        return f"{samples} that nothing else has seen"
 
     @property
     def is_own_rival(self) -> bool:
@@ -311,7 +318,7 @@ class Tuned(Shown):
             "against_limit": None if self.limit is None else self.limit.factor,
             "preprocessing": self.preprocessing,
             "warnings": list(self.warnings),
-            "samples_seen_before": self.seen_before,
+            "samples_seen_before": self.seen_before or self.of_search,
             "tensors": self.rows(),
             "plan": self.plan.to_dict(),
         }
@@ -366,6 +373,12 @@ class Tuned(Shown):
         yield "decoding takes at most", self.decoding
         for text in self.assumptions:
             yield "assumed", text
+
+
+def _marks(**marks: bool) -> str:
+    """Return what a plan is, after its name."""
+    known = [name for name, holds in marks.items() if holds]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def _about(count: int) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import onnx_analog as oa
+from onnx_analog.cli.tuning_tables import tables_of
 from onnx_analog.coding.compensation import InputMoments
 from onnx_analog.coding.masks import seeded_mask
 from onnx_analog.coding.streams import DECODING
@@ -231,6 +232,68 @@ def test_a_plan_of_the_training_is_found_as_a_whole(goal):
         assert found.best.looks[0].cells == found.best.cells
     else:
         assert found.best.cells <= goal["budget"]
+
+
+def captions(tuned):
+    return [str(table.caption) for table in tables_of(tuned)]
+
+
+@pytest.fixture(scope="module")
+def of_training():
+    """Return the answer with the plan of the training, the plan that it found, and the arguments of the search."""
+    plain, data = trained()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "STEPS", tuning.STEPS[::4])
+        return plain, data, oa.tune(plain, data, plan=STEPS_OF_4, max_drop=1, trials=2, correction=False)
+
+
+def test_the_rows_of_a_given_plan_are_marked(of_training):
+    *_, found = of_training
+    assert found.best.given
+    assert list(found.answers)[0] == "best plan (digital, given)"
+    (name, first), *others = found.looks()
+    assert (name, first.cells) == ("best plan (digital, given)", found.best.cells)
+    assert not any("given" in name or look.given for name, look in others)
+    assert {point.given for point in found.best.curve} == {True, False}
+    body = found.to_dict()["best"]
+    assert [look["given"] for look in body["looks"]] == [True] + [False] * (len(body["looks"]) - 1)
+    assert sum(point["given"] for point in body["curve"]) == sum(point.given for point in found.best.curve)
+
+
+def test_what_a_given_plan_does_to_the_bounds_is_said(of_training):
+    *_, found = of_training
+    assert found.confidence_of_look == pytest.approx(1 - 0.05 / 4)
+    said = captions(found)[1]
+    assert "98.75 % confidence" in said
+    assert "A given plan comes before that order" in said
+    assert "Digital rivals and a given plan are verified separately, so each bound has a quarter of the risk" in said
+    without = captions(tuned(model(LINEAR)))[1]
+    assert "Digital rivals are verified separately, so each bound has half of the risk" in without
+    assert "given" not in without
+
+
+def test_a_given_plan_that_was_not_verified_is_missed():
+    plan = oa.Plan(default=oa.Scheme.entropy_coded(0.01, estimator="affine"))
+    found = tuned(model(LINEAR), plan=plan, decoding="hard")
+    assert not any(look.given for _, look in found.looks())
+    assert "The given plan was not verified: " in captions(found)[1]
+
+
+@pytest.mark.parametrize("where", ["arrays", "the same file", "another file"])
+def test_samples_that_the_search_for_a_given_plan_used_are_not_called_new(where, of_training, tmp_path):
+    """Of arrays, nobody knows whether they are the same."""
+    plain, (x, y), found = of_training
+    data = {"arrays": (x, y), "the same file": tmp_path / "one.npz", "another file": tmp_path / "other.npz"}[where]
+    np.savez(tmp_path / "one.npz", x=x, y=y)
+    np.savez(tmp_path / "other.npz", x=x[::-1], y=y[::-1])
+    of_file = oa.tune(plain, tmp_path / "one.npz", max_drop=1, trials=2, correction=False, plan=STEPS_OF_4).plan
+    again = oa.tune(plain, data, max_drop=1, trials=2, correction=False, plan=of_file)
+    new = where == "another file"
+    assert again.verified_on.endswith(
+        "nothing else has seen" if new else "of data that the search for the given plan has used"
+    )
+    assert again.to_dict()["samples_seen_before"] is again.plan.verified.samples_seen_before is not new
+    assert found.verified_on.endswith("nothing else has seen")  # whose plan is of no search
 
 
 def test_a_plan_that_is_no_better_changes_the_answer_in_nothing_but_what_was_tried():
