@@ -150,7 +150,7 @@ class ProtectPass(ir.passes.InPlacePass):
 
     def _group(self, group: list[Weight], scheme: Scheme, later: _Recent | None) -> Iterator[tuple[Weight, Stored]]:
         known = self.moments if unfit(scheme) is None else {}
-        return _Group(group, scheme, later, known).encoded()
+        return _Group(group, scheme, later, known).encoded(verified=self.plan.is_as_verified)
 
 
 def _staged(coded: list[tuple[Weight, Stored]]) -> list[tuple[Weight, Stored]]:
@@ -271,15 +271,16 @@ class _Group:
     def _axis(self, weight: Weight) -> Axis | None:
         return axis_of(weight, self._scheme)
 
-    def encoded(self) -> Iterator[tuple[Weight, Stored]]:
-        """Yield each weight that can be stored, and how it is."""
+    def encoded(self, *, verified: bool = False) -> Iterator[tuple[Weight, Stored]]:
+        """Yield each weight that can be stored, and how it is; of verified steps, nobody is told to change them."""
         weights, fitted, unfit = self.settled()
         for weight, reason in unfit:
             logger.warning("%s stays digital: %s", weight.key, reason)
         if fitted is None:
             return
         self._warn_of_empty_classes(weights[0].key, fitted)
-        self._warn_of_clipping(weights, fitted)
+        if not verified:
+            self._warn_of_clipping(weights, fitted)
         for number, weight in enumerate(weights):
             layout = _layout(weight, fitted, number, self._scheme)
             if self._later is not None:

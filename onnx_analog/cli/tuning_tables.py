@@ -46,7 +46,7 @@ def _notes(tuned: Tuned) -> Iterator[str]:
         yield f"The original classifies {percent(tuned.original, 2)} of them correctly"
     if tuned.counting == "paper":
         yield "Cells are counted as the paper does"
-    yield f"Decoding: at most {DECODING[tuned.decoding]}"
+    yield f"Decoding: at most {tuned.most_decoding.replace(tuned.decoding, DECODING[tuned.decoding], 1)}"
     yield from (f"Assumed: {text}" for text in tuned.assumptions)
 
 

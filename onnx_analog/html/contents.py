@@ -291,14 +291,32 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
         sections=(_tune_section(result), _plan_section(result), *sections(memory, rivals)),
         facts=_facts(
             ("seed", result.seed), ("trials", verified.trials),
-            ("samples that verify", verified.samples), ("confidence", percent_as_given(result.confidence)),
-            ("metric", result.metric), ("channel", result.channel), ("decoding takes at most", result.decoding),
+            ("samples", _uses_of_samples(result)), ("confidence", percent_as_given(result.confidence)),
+            ("metric", result.metric), ("inputs", result.preprocessing), *_files(result),
+            ("channel", result.channel), ("decoding takes at most", result.most_decoding),
             ("original", _score(result.original, result.scale is not DECIBELS)),
             ("numbers of the correction", result.corrected or None),
             ("comparison", result.comparison), ("assumed", "; ".join(result.assumptions) or None),
         ),
         references=references(_channels(memory)),
     )  # fmt: skip
+
+
+def _uses_of_samples(result: Tuned) -> str:
+    """Say how many samples there were, and what each part of them was for."""
+    record = result.plan.verified
+    if record is None:
+        return f"{result.best.verified.samples:,} verify"
+    uses = zip(("measure sensitivities", "correct", "are searched with", "verify"), record.parts, strict=True)
+    return f"{record.samples:,}: {', '.join(f'{count:,} {use}' for use, count in uses)}"
+
+
+def _files(result: Tuned) -> Iterator[tuple[str, object]]:
+    """Yield what tells the files of the model and of the samples from others, where they were files."""
+    record = result.plan.verified
+    if record is not None:
+        yield "SHA-256 of the model", record.model_sha256
+        yield "SHA-256 of the data", record.data_sha256
 
 
 def _has_no_row(result: Tuned) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.streams import LEVELS, SIDE
+from onnx_analog.coding.streams import LEVELS, SIDE, Line
 from onnx_analog.display import counted
 from onnx_analog.graph.manifest import Manifest
 from onnx_analog.graph.protected import ProtectedModel
@@ -153,7 +153,7 @@ def cost_section(memory: Memory, rivals: Mapping[str, float] | None = None) -> S
         caption += f" Dotted: the fewest cells that any code needs at these errors, {fewest:.3f}."
     if memory.manifest.not_counted is not None:
         caption += f" As the memory allows, cells are not counted: {memory.manifest.not_counted}."
-    if rivals is not None and memory.counting == "memory":
+    if rivals is not None and memory.counting == "memory" and any(_are_coded(memory.manifest.honest or ())):
         caption += " The bar of this model counts whole blocks of codes, the search their share."
     chart = charts.costs(rows, caption, limit=fewest)
     return Section(title="What it costs", charts=(chart,), tables=(cost_table(memory),))
@@ -179,9 +179,22 @@ def cost_table(memory: Memory) -> Table:
             )
             for line in manifest.honest
         ]
-        caption = "As the memory allows: each digital stream with the code that it needs."
+        caption = f"As the memory allows: {_codes_of(manifest.honest)}."
     rows += [(name, "–", f"{cells * weights:,.0f}", f"{cells:.4f}") for name, cells in memory.more]
     return table(("stream", "bits", "cells", "per original weight"), rows, caption=caption)
+
+
+def _codes_of(lines: Iterable[Line]) -> str:
+    """Say which digital streams have a code."""
+    coded = _are_coded(lines)
+    if all(coded):
+        return "each digital stream with the code that it needs"
+    return "each digital stream with the code of its scheme, if it has one" if any(coded) else "no stream has a code"
+
+
+def _are_coded(lines: Iterable[Line]) -> list[bool]:
+    """Return whether each digital stream has a code."""
+    return [line.code not in (None, "none") for line in lines if line.bits is not None]
 
 
 def tensor_section(memory: Memory) -> Section:
@@ -214,8 +227,8 @@ def tensor_section(memory: Memory) -> Section:
     )
     if memory.counting == "memory":
         caption += (
-            " The plan above counts cells as the memory allows, with the code that digital bits need; here, bits are "
-            "free of error, as in the paper."
+            " The plan above counts cells as the memory allows; here they are counted as the paper does, with bits "
+            "free of error."
         )
     return Section(
         title=memory.title("Tensors"),

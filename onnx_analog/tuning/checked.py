@@ -13,6 +13,8 @@ from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.gate import Decision
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
 
+_AS_NOW = "if they lose and vary as much"
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Checked(Shown):
@@ -110,7 +112,12 @@ class Checked(Shown):
         why = "all trials read the same" if self.alike else "more trials would not tell"
         if needed is None:
             return f"{why}: give more samples"
-        return f"{why}, and about {rounded_up(needed):,} samples would be enough, if they lose as much"
+        if self.alike:
+            return f"{why}, and about {rounded_up(needed):,} samples would be enough, if they lose as much"
+        return f"{why}, and {self._more_samples(needed)} would be enough, {_AS_NOW}"
+
+    def _more_samples(self, needed: int) -> str:
+        return f"about {rounded_up(needed):,} samples in {counted(self.max_trials, 'trial')}"
 
     @property
     def _more_trials(self) -> str:
@@ -121,10 +128,10 @@ class Checked(Shown):
             about = max(rounded_up(count), self.max_trials + 1)
             ways = [f"about {about:,} trials (max_trials={about})"]
         if needed is not None and needed > self.decision.samples:
-            ways.append(f"about {rounded_up(needed):,} samples in as many trials as now")
+            ways.append(self._more_samples(needed))
         if not ways:
             return f"more trials may tell: raise max_trials above {self.max_trials:,}"
-        return f"{', or '.join(ways)}{',' * (len(ways) > 1)} would be enough, if they lose as much"
+        return f"{', or '.join(ways)}{',' * (len(ways) > 1)} would be enough, {_AS_NOW}"
 
     def __str__(self) -> str:
         """Return the answer in one line."""

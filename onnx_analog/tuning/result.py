@@ -13,6 +13,7 @@ from onnx_analog.coding.plan import Plan
 from onnx_analog.display import Shown, counted, data_frame, finite, percent_as_given, rounded_up
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.answers import Answer, Goal, Look, Point
+from onnx_analog.tuning.candidates import takes
 from onnx_analog.tuning.drops import Drop, samples_needed
 from onnx_analog.tuning.parts import fewest
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
@@ -208,6 +209,12 @@ class Tuned(Shown):
         return tuple(dict.fromkeys((*assumptions(schemes), *of_correction)))
 
     @property
+    def most_decoding(self) -> str:
+        """The most that decoding may take; and, where a table may be, whether the plan needs none."""
+        tables = self.decoding != "table" or any(takes(scheme) != "none" for scheme in self.plan.schemes)
+        return self.decoding if tables else f"{self.decoding}; this plan needs no table"
+
+    @property
     def correction_cells(self) -> float:
         """Cells that hold the numbers of the correction."""
         return self.best.cells * self.weights - self.best.allocation.cells if self.corrected else 0.0
@@ -370,7 +377,7 @@ class Tuned(Shown):
             above = "" if self.limit.factor is None else f"; the plan takes {self.limit.factor:.2f} times as many"
             yield "limit", f"{self.limit.cells_per_original_weight:.3f} cells per weight{above}"
         yield "channel", self.channel
-        yield "decoding takes at most", self.decoding
+        yield "decoding takes at most", self.most_decoding
         for text in self.assumptions:
             yield "assumed", text
 

@@ -60,8 +60,8 @@ def test_the_answer_is_one_line_before_the_inputs_and_an_exit_code(command, opti
 def test_where_more_trials_may_tell_it_names_the_option_and_a_number(command):
     few = command(f"{CHECK} --max-drop 18 --channel gaussian:sigma=0.2 --max-trials 3 --junit out.xml --report r.html")
     assert few.exit_code == 4
-    samples = r"(, or about [\d,]+ samples in as many trials as now,)?"
-    found = rf"about [\d,]+ trials \(--max-trials (\d+)\){samples} would be enough, if they lose as much"
+    samples = r"(, or about [\d,]+ samples in 3 trials,)?"
+    found = rf"about [\d,]+ trials \(--max-trials (\d+)\){samples} would be enough, if they lose and vary as much"
     number = re.search(found, few.stdout)
     assert number is not None, few.stdout
     assert number[0] in few.stderr

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -17,12 +18,13 @@ from click.testing import CliRunner
 
 import onnx_analog as oa
 from onnx_analog.cli import main
+from onnx_analog.coding.streams import LEVELS, Line
 from onnx_analog.errors import OptionError, OutputError
 from onnx_analog.html import contents, svg
 from onnx_analog.html import report as reports
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
-from onnx_analog.html.stored import Memory, bars, cell_numbers, paper_parts, weights_of
+from onnx_analog.html.stored import Memory, bars, cell_numbers, cost_table, paper_parts, weights_of
 from onnx_analog.points import series
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import RIVALS
@@ -331,6 +333,37 @@ def test_tune_says_how_each_table_of_cells_counts(page):
     assert "Cells are counted as the memory allows." in words.partition("The plan ")[2]
     assert "The plan above counts cells as the memory allows" in words.partition("cells, as the paper counts")[2]
     assert "The plan above" not in " ".join(read(page("evaluate")).words)
+
+
+def test_tune_says_how_inputs_were_made_and_what_samples_were_for(page, results, tmp_path):
+    result, _ = results["tune"]
+    words = " ".join(read(page("tune")).words)
+    assert f"inputs {result.preprocessing} " in words
+    assert "samples 400: 40 measure sensitivities, 40 correct, 80 are searched with, 240 verify" in words
+    assert "SHA-256" not in words  # nothing was a file
+    record = replace(result.plan.verified, data_sha256="d" * 64)
+    of_file = replace(result, best=replace(result.best, plan=replace(result.plan, verified=record)))
+    oa.report(of_file, tmp_path / "of_file.html")
+    words = " ".join(read((tmp_path / "of_file.html").read_text(encoding="utf-8")).words)
+    assert f"SHA-256 of the data {'d' * 64}" in words
+    assert "SHA-256 of the model" not in words
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        (("bch", "bch"), "each digital stream with the code that it needs"),
+        (("bch", "none"), "each digital stream with the code of its scheme, if it has one"),
+        (("none", None), "no stream has a code"),
+    ],
+)
+def test_the_table_of_costs_says_which_streams_have_a_code(codes, said):
+    streams = [Line(name=name, bits=9, code=code, cells=9) for name, code in zip(("sign", "class"), codes, strict=True)]
+    manifest = SimpleNamespace(
+        totals=SimpleNamespace(original_weights=9), honest=[Line(name=LEVELS, cells=9), *streams]
+    )
+    memory = SimpleNamespace(manifest=manifest, more=())
+    assert cost_table(memory).caption == f"As the memory allows: {said}."
 
 
 def test_outputs_in_decibels_have_a_report(tmp_path):

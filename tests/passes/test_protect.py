@@ -1,6 +1,7 @@
 import logging
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -25,6 +26,7 @@ from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.graph.weights import Selection, all_tensors, find, scopes
 from onnx_analog.passes import DecodePass, ProtectPass, PrunePass
 from onnx_analog.tuning.bench import quiet
+from tests.coding.test_verified import verified
 from tests.models import (
     CENTRED,
     FAMILY,
@@ -328,6 +330,17 @@ def test_weights_beyond_the_steps_are_a_warning(caplog, scheme, largest, clipped
     text = "w: the steps reach 0.7, and weights of up to 0.76 in magnitude are clipped to that."
     assert caplog.messages == ([f"{text} Give a step of 0.109 or more, or none"] if clipped else [])
     assert (abs(tensor.decode()[0, 0] - largest) > 0.05 + 1e-6) == clipped
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_of_steps_that_a_search_chose_and_verified_nobody_is_told_to_widen_them(caplog, changed):
+    weights = f32(np.linspace(-0.3, 0.3, 16).reshape(4, 4))
+    weights[0, 0] = 0.76
+    plan = verified(Plan(default=None, tensors={"w": Scheme(**SIGNED, classes=15, cells=(0,))}))
+    if changed:
+        plan = replace(plan, tensors={"w": Scheme(**{**SIGNED, "step": 0.09}, classes=15, cells=(0,))})
+    protected(holding(w=weights), plan)
+    assert len(caplog.messages) == changed
 
 
 def squared_error(weights, half, classes):

@@ -29,7 +29,8 @@ LOSS = "mean loss 0.20 points"
 NOT_DECIDED = (
     f"not decided whether more than 0.5 points are lost ({LOSS}, lower bound 0.10, upper bound 0.40, each {SURE})"
 )
-ABOUT_1300 = "about 1,300 samples in as many trials as now"
+ENOUGH = "would be enough, if they lose and vary as much"
+ABOUT_1300 = "about 1,300 samples in 100 trials"
 
 
 @pytest.mark.parametrize(
@@ -49,27 +50,31 @@ ABOUT_1300 = "about 1,300 samples in as many trials as now"
         ),
         (
             found(None, trials_needed=234),
-            f"{NOT_DECIDED}: about 240 trials (max_trials=240) would be enough, if they lose as much",
+            f"{NOT_DECIDED}: about 240 trials (max_trials=240) {ENOUGH}",
         ),
         (
             found(None, trials_needed=98),  # which these 100 have shown to be too few
-            f"{NOT_DECIDED}: about 101 trials (max_trials=101) would be enough, if they lose as much",
+            f"{NOT_DECIDED}: about 101 trials (max_trials=101) {ENOUGH}",
         ),
         (
             found(None, trials_needed=234, needed=1234),
-            f"{NOT_DECIDED}: about 240 trials (max_trials=240), or {ABOUT_1300}, would be enough, if they lose as much",
+            f"{NOT_DECIDED}: about 240 trials (max_trials=240), or {ABOUT_1300}, {ENOUGH}",
         ),
         (
             found(None, needed=1234),
-            f"{NOT_DECIDED}: {ABOUT_1300} would be enough, if they lose as much",
+            f"{NOT_DECIDED}: {ABOUT_1300} {ENOUGH}",
         ),
         (
             found(None, trials_needed=234, needed=900),  # which there are
-            f"{NOT_DECIDED}: about 240 trials (max_trials=240) would be enough, if they lose as much",
+            f"{NOT_DECIDED}: about 240 trials (max_trials=240) {ENOUGH}",
         ),
         (
             found(None, settled=True, needed=1234),
-            f"{NOT_DECIDED}: more trials would not tell, and about 1,300 samples would be enough, if they lose as much",
+            f"{NOT_DECIDED}: more trials would not tell, and {ABOUT_1300} {ENOUGH}",
+        ),
+        (
+            found(None, settled=True, alike=True, needed=1234),
+            f"{NOT_DECIDED}: all trials read the same, and about 1,300 samples would be enough, if they lose as much",
         ),
         (
             found(None, settled=True, alike=True),

@@ -250,7 +250,7 @@ def of_training():
 def test_the_rows_of_a_given_plan_are_marked(of_training):
     *_, found = of_training
     assert found.best.given
-    assert list(found.answers)[0] == "best plan (digital, given)"
+    assert next(iter(found.answers)) == "best plan (digital, given)"
     (name, first), *others = found.looks()
     assert (name, first.cells) == ("best plan (digital, given)", found.best.cells)
     assert not any("given" in name or look.given for name, look in others)

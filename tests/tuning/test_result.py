@@ -385,6 +385,21 @@ def test_of_the_plans_that_were_verified_only_the_answer_is_called_the_best(tune
     assert [name.removesuffix(" (digital)") for name, _ in shown.looks()] == ["plan", "best plan", "plan"]
 
 
+def test_where_a_table_may_be_taken_and_the_plan_takes_none_it_says_so(tuned):
+    needing_none = oa.Plan(default=None, tensors={"w": oa.Scheme.paper("raw")})
+    needing_one = oa.Plan(default=None, tensors={"w": oa.Scheme.paper("raw", estimator="unbiased")})
+    at_table = {
+        plan: replace(tuned, decoding="table", best=replace(tuned.best, plan=plan))
+        for plan in (needing_none, needing_one)
+    }
+    assert at_table[needing_none].most_decoding == "table; this plan needs no table"
+    assert at_table[needing_one].most_decoding == "table"
+    (*_, caption), other = (text_of(next(tables_of(each))) for each in at_table.values())
+    assert "Decoding: at most table (tables of an estimator); this plan needs no table" in caption
+    assert "needs no table" not in other[1]
+    assert tuned.most_decoding == "hard"
+
+
 def shown_everywhere(tuned, folder):
     """Return what the console, JSON, the object itself and the report say."""
     oa.report(tuned, folder / "report.html", force=True)
