@@ -337,14 +337,15 @@ def test_tune_says_how_each_table_of_cells_counts(page):
 
 def test_tune_says_how_inputs_were_made_and_what_samples_were_for(page, results, tmp_path):
     result, _ = results["tune"]
-    words = " ".join(read(page("tune")).words)
-    assert f"inputs {result.preprocessing} " in words
+    words = " ".join(" ".join(read(page("tune")).words).split())
     assert "samples 400: 40 measure sensitivities, 40 correct, 80 are searched with, 240 verify" in words
     assert "SHA-256" not in words  # nothing was a file
     record = replace(result.plan.verified, data_sha256="d" * 64)
-    of_file = replace(result, best=replace(result.best, plan=replace(result.plan, verified=record)))
+    best = replace(result.best, plan=replace(result.plan, verified=record))
+    of_file = replace(result, best=best, preprocessing="'x' from images")
     oa.report(of_file, tmp_path / "of_file.html")
-    words = " ".join(read((tmp_path / "of_file.html").read_text(encoding="utf-8")).words)
+    words = " ".join(" ".join(read((tmp_path / "of_file.html").read_text(encoding="utf-8")).words).split())
+    assert "inputs 'x' from images" in words
     assert f"SHA-256 of the data {'d' * 64}" in words
     assert "SHA-256 of the model" not in words
 
