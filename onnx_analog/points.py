@@ -12,6 +12,7 @@ from onnx_analog.display import counted, percent
 from onnx_analog.run.metrics import METRICS
 from onnx_analog.study import choosing
 from onnx_analog.study.axes import value_text as setting_text
+from onnx_analog.study.rivals import RIVALS
 from onnx_analog.study.sweeps import Point
 
 
@@ -105,8 +106,13 @@ def places(points: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def name_of(point: Point) -> str:
-    """Return a point in a few words: its row, and its cells."""
-    return series(point) if point.setting.planned else f"{series(point)} in {counted(point.cells, 'cell')}"
+    """Return a point in a few words: its row, and its cells; a plan of the user's own, which may have any name, quoted.
+
+    Plans in a sentence are told from other words so: the cheapest may be the plan 'none'.
+    """
+    if not point.setting.planned:
+        return f"{series(point)} in {counted(point.cells, 'cell')}"
+    return point.strategy if point.strategy in RIVALS else f"plan {point.strategy!r}"
 
 
 def _joined(*parts: str) -> str:

@@ -23,6 +23,7 @@ from onnx_analog.points import (
     front,
     higher_is_better,
     label,
+    name_of,
     noise_free_text,
     panels,
     preset_title,
@@ -300,7 +301,9 @@ def corrections_tables(points: Sequence[Point]) -> Iterator[Table]:
         if not corrected:
             continue
         title = f"correction by {corrected[0].evaluation.corrected_by}: {panel.title}"
-        result = table("strategy", "cells", "without", "with", "change", "95 % interval", "numbers", title=title)
+        plans = " or plan" * any(point.setting.planned for point in corrected)
+        columns = ("cells", "without", "with", "change", "95 % interval", "numbers kept")
+        result = table(f"strategy{plans}", *columns, title=title)
         for point in corrected:
             result.add_row(*_corrected_row(point))
         shown_in = f"{label(points)} in percentage points" if factor(points[0]) == 100 else unit(points)
@@ -318,7 +321,8 @@ def _corrected_row(point: Point) -> list[str]:
     between = "" if ends is None else f"{scale * ends[0]:+z.2f} to {scale * ends[1]:+z.2f}"
     numbers = "" if evaluation.correction is None else f"{evaluation.correction.numbers:,}"
     values = [f"{scale * without.mean:.2f}", f"{scale * evaluation.mean:.2f}", f"{scale * change:+z.2f}"]
-    return [series(point), str(point.cells), *values, between, numbers]
+    cells = "" if point.setting.planned else str(point.cells)  # of a plan, there is no such number
+    return [series(point), cells, *values, between, numbers]
 
 
 def differences_tables(points: Sequence[Point]) -> Iterator[Table]:
@@ -383,7 +387,7 @@ def value_text(point: Point) -> str:
 def choice_text(point: Point) -> str:
     """Return a point in words: how it stores weights, the metric, and the cost."""
     if point.setting.planned:
-        return f"plan {point.strategy}: {value_text(point)} at {_cost_words(point)}"
+        return f"{name_of(point)}: {value_text(point)} at {_cost_words(point)}"
     kind = f"{series(point)} with {counted(point.cells, 'cell')}"
     if point.setting.cells_large != point.cells:
         kind += f", {point.setting.cells_large} for a large weight"

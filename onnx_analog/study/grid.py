@@ -66,6 +66,8 @@ class GridPoint:
     changes : mapping of str to value
         Settings that the grid varies beside these, and their values here.
     selection : Selection
+    further : bool
+        Whether it is a plan or a rival that stands beside the grid, whatever its name.
     """
 
     model: int
@@ -77,6 +79,7 @@ class GridPoint:
     channel: Channel
     changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     selection: Selection = field(default_factory=Selection)
+    further: bool = False
 
     @staticmethod
     def of(
@@ -151,7 +154,7 @@ class GridPoint:
     def planned(self) -> bool:
         """Whether it is a plan's point, and not the grid's."""
         plan = self.plan
-        if plan.tensors or plan.patterns or plan.default is None:
+        if self.further or plan.tensors or plan.patterns or plan.default is None:
             return True
         return self.name not in {*STRATEGIES, scheme_name(plan.default)}
 
@@ -293,7 +296,8 @@ class Grid:
             for choice in self._choices():
                 yield self._point(model, *choice)
             for name, plan in self._further():
-                yield GridPoint.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
+                beside = GridPoint.of(plan, name=name, model=model, selection=self.selection, varied=tuple(self.axes))
+                yield replace(beside, further=True)
 
     def _further(self) -> list[tuple[str, Plan]]:
         """Return the points beside the grid's: plans, and rivals in cells of each channel."""

@@ -1218,6 +1218,21 @@ VARIED = [
 PLANNED = [*VARIED, planned("mixed", Scheme.int4(channel=QUIET), 300)]
 
 
+def test_a_plan_of_any_name_is_told_from_words_and_has_no_number_of_cells_in_the_table_of_corrections():
+    named = planned("none", Scheme.int4(channel=QUIET), 300)
+    assert report.choice_text(named).startswith("plan 'none': ")
+    assert report.choice_text(planned("int8 per tensor", Scheme.int8(channel=QUIET), 300)).startswith(
+        "int8 per tensor:"
+    )
+    corrected = [
+        replace(each, evaluation=replace(each.evaluation, uncorrected_values=(0.4, 0.5), corrected_by="9 samples"))
+        for each in (named, point(cells=3))
+    ]
+    (table,) = report.corrections_tables(corrected)
+    rows = dict(zip(*([str(cell) for cell in column.cells] for column in list(table.columns)[:2]), strict=True))
+    assert (table.columns[0].header, rows) == ("strategy or plan", {"none": "", "sign": "3"})
+
+
 def test_each_value_of_an_axis_has_a_row_of_its_own():
     (table,) = report.points_tables(VARIED)
     (rows, *_) = [list(column.cells) for column in table.columns]

@@ -53,6 +53,15 @@ def test_the_points_are_the_product_of_all_choices_in_their_order(names, cells, 
     assert len(found) == models * len(grid)
 
 
+def test_a_plan_is_one_whatever_its_name():
+    """Its scheme has the name int4 where it is a point of the grid."""
+    plans = {"int4": Plan(default=Scheme.int4())}
+    grid = Grid(strategies=("sign",), cells=(1,), presets=(DEFAULT,), channels=(QUIET,), plans=plans)
+    assert {one.name: one.planned for one in grid.points()} == {"sign": False, "int4": True}
+    integers = only(axes={"integers": (4,)})
+    assert (integers.name, integers.planned) == ("int4", False)
+
+
 def test_points_that_are_protected_alike_are_beside_each_other():
     found = list(GRID.points(2))
     kinds = [(one.model, one.channel, one.preset, one.strategy) for one in found]

@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onnx_analog as oa
+from onnx_analog.coding.plan import Plan
+from onnx_analog.coding.scheme import Scheme
 from onnx_analog.errors import OptionError
 from onnx_analog.run.statistics import interval
 from onnx_analog.study import choosing
+from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.stopping import Stopping
 from onnx_analog.study.sweeps import Point
 from onnx_analog.within import within
@@ -66,6 +69,14 @@ def test_it_is_said_where_none_holds_and_where_it_cannot_be_told():
     assert str(open_).endswith(". Run more trials")
     (empty,) = within([replace(losing(1, None), evaluation=replace(losing(1, None).evaluation, values=()))], 2.0)
     assert (empty.holds, "no trials" in str(empty)) == (None, True)
+
+
+def test_a_plan_that_is_called_none_is_not_taken_for_no_point():
+    base = losing(3, (0.5, 0.9))
+    named = replace(base, setting=GridPoint.of(Plan(default=None, tensors={"w": Scheme()}), name="none"))
+    assert str(within([named], 1.0)[0]).startswith(
+        "the cheapest that loses at most 1 percentage point is plan 'none' ("
+    )
 
 
 def tried(*losses: float, original: float = 0.99, cost: int = 1) -> Point:
