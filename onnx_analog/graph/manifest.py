@@ -27,6 +27,7 @@ from onnx_analog.coding.assumptions import assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Line, streams_from
+from onnx_analog.disk import kinds
 from onnx_analog.display import Shown, counted
 from onnx_analog.errors import ManifestError
 from onnx_analog.graph._cells import mask_bits
@@ -34,7 +35,7 @@ from onnx_analog.graph.baselines import Baseline as Baseline
 from onnx_analog.graph.baselines import Held, baselines_of
 from onnx_analog.graph.totals import Counted, Totals, lines_of, reason_against
 
-FORMAT = "onnx-analog-manifest/2"
+FORMAT = f"{kinds.FORMATS[kinds.MANIFEST]}2"
 PLANES = ("level", "side", "mask", "codebook")  # in the order of their addresses
 
 
