@@ -34,7 +34,7 @@ _TEXTS = (  # of the first line that is no remark
     (re.compile(rb"(?i)<(!doctype html|html)"), "a web page"),
     (re.compile(rb"[<]"), "an XML or SVG file"),
     (re.compile(rb"""[\w.-]+\s*=\s*["'\[{\dtf+-]|\[\[?[a-zA-Z_][\w.-]*\]\]?\s*$""", re.MULTILINE), TOML),
-    (re.compile(rb"(?:[^=<>{}\[\]\x00-\x1f]+,[^=<>{}\[\]\x00-\x1f]*\r?\n){2}"), CSV),  # a heading and a row
+    (re.compile(rb"(?:[^,=<>{}\[\]\x00-\x1f]+,[^=<>{}\[\]\x00-\x1f]*\r?\n){2}"), CSV),  # a heading and a row
 )
 _BINARY = (
     (re.compile(rb"PK\x03\x04.{26}[^/]*/data\.pkl", re.DOTALL), _PYTORCH),
