@@ -209,11 +209,8 @@ class Manifest(Shown):
                 raise ManifestError(f"tensor {key!r} is not in {where}: the two do not belong together. {_REMEDY}")
             if stored[key] == listed[key]:
                 continue
-            for path, here, there in _differences(stored[key].to_dict(), listed[key].to_dict()):
-                values = _apart(here, there)
-                raise ManifestError(
-                    f"tensor {key!r}: {_field(path)} is {values[0]} in the model, {values[1]} in {name}. {_REMEDY}"
-                )
+            for field, here, there in differences(stored[key].to_dict(), listed[key].to_dict()):
+                raise ManifestError(f"tensor {key!r}: {field} is {here} in the model, {there} in {name}. {_REMEDY}")
         self._compare_origin(actual, name)
 
     def _compare_origin(self, actual: Manifest, name: str) -> None:
@@ -232,12 +229,20 @@ _SYMBOLS = {"alpha": "α", "beta": "β"}
 _KeyPath = tuple[str | int, ...]  # the keys that lead to a value
 
 
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield the fields in which two entries of `to_dict` differ, and both values there, in words."""
+    for path, one, other in _differences(here, there):
+        yield _field(path), *_apart(one, other)
+
+
 def _differences(here: Any, there: Any, path: _KeyPath = ()) -> Iterator[tuple[_KeyPath, Any, Any]]:
     """Yield where two values of `to_dict` differ, and both values there; lists of plain values are one value."""
     if isinstance(here, Mapping) and isinstance(there, Mapping):
         for name in dict.fromkeys((*here, *there)):
             yield from _differences(here.get(name), there.get(name), (*path, name))
-    elif path == ("classes",) and len(here) == len(there):
+    elif path == ("classes",) and len(here) != len(there):
+        yield ("number of classes",), len(here), len(there)
+    elif path == ("classes",):
         for number, entries in enumerate(zip(here, there, strict=True)):
             yield from _differences(*entries, (*path, number, len(here)))
     elif here != there:
