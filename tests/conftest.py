@@ -55,7 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _CLASSES = re.compile(
     r"\b(Pass|Serde|Key|Value|Type|Attribute|Index|Runtime|Recursion|Assertion|NotImplemented)Error\b"
 )
-_REPRS = re.compile(r"\w+(Error|Exception)\(|<[\w.]+ object at |ONNXRuntimeError|Traceback|\[ErrorCode:")
+_REPRS = re.compile(
+    r"\w+(Error|Exception)\(|<[\w.]+ object at |\b[A-Z][a-z]\w+\(\w+=|ONNXRuntimeError|Traceback|\[ErrorCode:"
+)
 
 
 def faults(message: str, *, unforeseen: bool = False) -> list[str]:

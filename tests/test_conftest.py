@@ -28,6 +28,7 @@ def test_a_message_that_keeps_the_standard_has_no_fault(message):
         ("ValueError: no", "names a class of Python"),
         ("cannot read: KeyError('x')", "shows Python's own text"),
         ("<onnx_ir.Model object at 0x7f>", "shows Python's own text"),
+        ("its classes is [ClassEntry(low=1.0, high=2.0)]", "shows Python's own text"),
         ("[ONNXRuntimeError] : 2 : INVALID_ARGUMENT", "shows Python's own text"),
     ],
 )

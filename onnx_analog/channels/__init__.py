@@ -25,8 +25,9 @@ from onnx_analog.channels.estimate import from_pairs as from_pairs
 from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
+from onnx_analog.disk.kinds import CHANNEL, mistaken
 from onnx_analog.disk.reading import MIB, read_text
-from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, located, require_path
+from onnx_analog.errors import IMPORT_FIRST, ChannelError, OptionError, brief, located, of_content, require_path
 from onnx_analog.named import named_function
 from onnx_analog.spelling import nearest
 
@@ -106,6 +107,8 @@ def resolve(spec: str | os.PathLike[str] | Channel | type[Channel]) -> Channel:
     if of_module and name not in available():
         name, options = of_module[1], of_module[2] or ""
         return _distinct(_make(_imported(name), name, options))
+    if os.path.isfile(spec) and name not in available():  # noqa: PTH113 - `Path` fails for a long name
+        raise of_content(ChannelError(mistaken(spec, CHANNEL) or f"{spec!r} is a file, and that of a channel is .json"))
     return installed(spec)
 
 
@@ -185,7 +188,7 @@ def _is_channel(value: Any) -> bool:
 
 
 def _from_file(path: Path) -> Channel:
-    text = read_text(path, limit=_LIMIT, error=ChannelError)
+    text = read_text(path, limit=_LIMIT, error=ChannelError, kind=CHANNEL)
     try:
         return from_dict(serialise.parse(text))
     except (ChannelError, ValueError) as error:

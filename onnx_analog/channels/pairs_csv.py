@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles
+from onnx_analog.disk import kinds
 from onnx_analog.disk.reading import MIB, size_of
 from onnx_analog.display import counted
 from onnx_analog.errors import ChannelError, MeasurementError
@@ -100,6 +101,7 @@ def _rows(path: Path, names: Sequence[str], unless: Sequence[str] = ()) -> Itera
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the cells of each line, but for those that are empty or start with #."""
     size = size_of(path, error=ChannelError)
+    kinds.check(path, kinds.CSV, MeasurementError)
     if size > _CSV_LIMIT:
         raise MeasurementError(f"{str(path)!r} has {size:,} bytes, more than the {_CSV_LIMIT:,} that are read")
     line = 0

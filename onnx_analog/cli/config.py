@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from onnx_analog.disk import reading
+from onnx_analog.disk import kinds, reading
 from onnx_analog.errors import AnalogError, OptionError, OutputError, one_line
 from onnx_analog.spelling import nearest
 from onnx_analog.study.config import IN_PYTHON, config_text
@@ -28,7 +28,7 @@ def configure(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
     if path is None:
         return None
     try:
-        text = reading.read_text(path, limit=_LIMIT, error=OptionError)
+        text = reading.read_text(path, limit=_LIMIT, error=OptionError, kind=kinds.TOML)
         if any(line.count(".") > _DOTS for line in text.splitlines()):  # a key of as many parts takes minutes
             raise OptionError(f"{str(path)!r} has more than {_DOTS:,} dots in a line: write one entry in each")
         body = tomllib.loads(text)

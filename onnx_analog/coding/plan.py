@@ -18,14 +18,12 @@ from typing import Any
 
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.verified import Inputs, Verified, channel_warnings, correction_warnings, input_warnings
-from onnx_analog.disk import reading
+from onnx_analog.disk import kinds, reading
 from onnx_analog.display import counted, html_table
 from onnx_analog.errors import AnalogError, OptionError, brief, located, of_content
 from onnx_analog.settings import check_names, named
 
-FORMAT = "onnx-analog-plan/1"
-OF_SEARCH = '"format": "onnx-analog tune '  # in the first line of a file of a search
-_NO_PLAN = "this holds the measurements of a search of tune, and no plan: give the plan that tune wrote"
+FORMAT = f"{kinds.FORMATS[kinds.PLAN]}1"
 MOST_BYTES = 16 * reading.MIB  # of a plan's file
 MOST_TENSORS = 100_000
 MOST_PATTERNS = 1000
@@ -291,9 +289,7 @@ class Plan:
         """Return the plan in a JSON file of at most 16 MiB; raises what `from_dict` raises."""
         from onnx_analog import serialise  # numpy, which the command line does without until it is needed
 
-        text = reading.read_text(path, limit=MOST_BYTES, error=OptionError)
-        if OF_SEARCH in text.partition("\n")[0]:
-            raise located(OptionError(_NO_PLAN), repr(str(path)))
+        text = reading.read_text(path, limit=MOST_BYTES, error=OptionError, kind=kinds.PLAN)
         try:
             body = serialise.parse(text)
         except ValueError as error:

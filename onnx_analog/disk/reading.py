@@ -10,6 +10,7 @@ import os
 import stat
 from pathlib import Path
 
+from onnx_analog.disk import kinds
 from onnx_analog.errors import AnalogError, of_content, require_path
 
 MIB = 2**20
@@ -66,8 +67,14 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int, error: type[AnalogEr
         raise error(f"cannot read {os.fspath(path)!r}: {cause.strerror or cause}") from cause
 
 
-def read_text(path: str | os.PathLike[str], *, limit: int, error: type[AnalogError]) -> str:
-    """Return the UTF-8 text of a regular file of at most `limit` bytes; raises as `read_bytes` does."""
+def read_text(path: str | os.PathLike[str], *, limit: int, error: type[AnalogError], kind: str | None = None) -> str:
+    """Return the UTF-8 text of a regular file of at most `limit` bytes; raises as `read_bytes` does.
+
+    A file that is plainly not of the given kind is refused as what it is: see `onnx_analog.disk.kinds`.
+    """
+    if kind is not None:
+        size_of(path, error=error)
+        kinds.check(path, kind, error)
     data = read_bytes(path, limit=limit, error=error)
     try:
         return data.decode("utf-8-sig")

@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
-from onnx_analog.disk import reading, transactions
+from onnx_analog.disk import kinds, reading, transactions
 from onnx_analog.errors import ModelError, OutputError, require_path
 from onnx_analog.graph import checking, kept, runtime, skeleton
 
@@ -105,7 +105,8 @@ def _proto_of_memory(model: ir.Model) -> onnx.ModelProto:
 
 def _checked_model(proto: onnx.ModelProto, path: Path | None, what: str) -> ir.Model:
     if not proto.HasField("graph") or not proto.ir_version:
-        raise ModelError(f"{what} is not an ONNX model: it has no graph. Export or download it again.")
+        why = None if path is None else kinds.mistaken(path, kinds.MODEL)
+        raise ModelError(why or f"{what} is not an ONNX model: it has no graph. Export or download it again.")
     try:
         findings = checking.check(proto, path)
     except checking.NotText:
@@ -334,7 +335,8 @@ def _read(path: Path) -> onnx.ModelProto:
     except MemoryError as error:
         raise ModelError(f"{str(path)!r}: there is not enough memory to read it") from error
     except Exception as error:  # protobuf has a type of its own for each of its text formats
-        raise ModelError(f"{str(path)!r} is not an ONNX model: it cannot be parsed") from error
+        why = kinds.mistaken(path, kinds.MODEL) or f"{str(path)!r} is not an ONNX model: it cannot be parsed"
+        raise ModelError(why) from error
 
 
 def root_cause(error: BaseException) -> str:

@@ -27,6 +27,7 @@ from onnx_analog.coding.assumptions import assumptions
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import Line, streams_from
+from onnx_analog.disk import kinds
 from onnx_analog.display import Shown, counted
 from onnx_analog.errors import ManifestError
 from onnx_analog.graph._cells import mask_bits
@@ -34,7 +35,7 @@ from onnx_analog.graph.baselines import Baseline as Baseline
 from onnx_analog.graph.baselines import Held, baselines_of
 from onnx_analog.graph.totals import Counted, Totals, lines_of, reason_against
 
-FORMAT = "onnx-analog-manifest/2"
+FORMAT = f"{kinds.FORMATS[kinds.MANIFEST]}2"
 PLANES = ("level", "side", "mask", "codebook")  # in the order of their addresses
 
 
@@ -208,11 +209,8 @@ class Manifest(Shown):
                 raise ManifestError(f"tensor {key!r} is not in {where}: the two do not belong together. {_REMEDY}")
             if stored[key] == listed[key]:
                 continue
-            for path, here, there in _differences(stored[key].to_dict(), listed[key].to_dict()):
-                values = _apart(here, there)
-                raise ManifestError(
-                    f"tensor {key!r}: {_field(path)} is {values[0]} in the model, {values[1]} in {name}. {_REMEDY}"
-                )
+            for field, here, there in differences(stored[key].to_dict(), listed[key].to_dict()):
+                raise ManifestError(f"tensor {key!r}: {field} is {here} in the model, {there} in {name}. {_REMEDY}")
         self._compare_origin(actual, name)
 
     def _compare_origin(self, actual: Manifest, name: str) -> None:
@@ -231,12 +229,20 @@ _SYMBOLS = {"alpha": "α", "beta": "β"}
 _KeyPath = tuple[str | int, ...]  # the keys that lead to a value
 
 
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield the fields in which two entries of `to_dict` differ, and both values there, in words."""
+    for path, one, other in _differences(here, there):
+        yield _field(path), *_apart(one, other)
+
+
 def _differences(here: Any, there: Any, path: _KeyPath = ()) -> Iterator[tuple[_KeyPath, Any, Any]]:
     """Yield where two values of `to_dict` differ, and both values there; lists of plain values are one value."""
     if isinstance(here, Mapping) and isinstance(there, Mapping):
         for name in dict.fromkeys((*here, *there)):
             yield from _differences(here.get(name), there.get(name), (*path, name))
-    elif path == ("classes",) and len(here) == len(there):
+    elif path == ("classes",) and len(here) != len(there):
+        yield ("number of classes",), len(here), len(there)
+    elif path == ("classes",):
         for number, entries in enumerate(zip(here, there, strict=True)):
             yield from _differences(*entries, (*path, number, len(here)))
     elif here != there:

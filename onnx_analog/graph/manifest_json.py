@@ -17,6 +17,7 @@ from onnx_analog.coding.masks import SEED_BITS
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import codebook_bits, streams_from
 from onnx_analog.disk import transactions
+from onnx_analog.disk.kinds import MANIFEST
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.errors import IMPORT_FIRST, AnalogError, ManifestError, require_path
 from onnx_analog.graph._cells import addresses, cells_of, plane_bits
@@ -84,7 +85,7 @@ def read(path: Path) -> Manifest:
     """Return the manifest in a JSON file of at most 32 MiB; raises `ManifestError` as `from_json` does."""
     path = require_path("path", path)
     transactions.check_whole(path, error=ManifestError)
-    text = read_text(path, limit=MOST_BYTES, error=ManifestError)
+    text = read_text(path, limit=MOST_BYTES, error=ManifestError, kind=MANIFEST)
     try:
         return from_json(text)
     except ManifestError as error:

@@ -32,7 +32,7 @@ from onnx_analog.graph import decoder, files, skeleton
 from onnx_analog.graph._model_tensors import MOST_AXES
 from onnx_analog.graph.accounting import account_of
 from onnx_analog.graph.layout import DOMAIN
-from onnx_analog.graph.manifest import Manifest, TensorEntry
+from onnx_analog.graph.manifest import Manifest, TensorEntry, differences
 from onnx_analog.graph.manifest_json import from_json
 from onnx_analog.graph.model import Model
 from onnx_analog.graph.reader import Reader, check_trial, read_side
@@ -551,20 +551,18 @@ def _paired(listed: Manifest, actual: Manifest) -> Iterable[tuple[TensorEntry, T
 
 def _compared(entry: TensorEntry, errs: bool) -> dict[str, Any]:
     """Return what of an entry other tools leave alone; without the bounds and counts of classes that `errs`."""
-    classes = [(c.alpha, c.beta, c.cells) if errs else c for c in entry.classes]
+    lost = {"low", "high", "count"} if errs else set()
+    classes = [{name: value for name, value in c._asdict().items() if name not in lost} for c in entry.classes]
     names = ("shape", "dtype", "scheme", "original", "stored", "groups", "mask_bitmap_bits")
     planes = {f"{plane}, by its SHA-256,": digest for plane, digest in entry.sha256.items()}
     return {**{name: getattr(entry, name) for name in names}, "classes": classes, **planes}
 
 
 def _check_entry(listed: Mapping[str, Any], actual: Mapping[str, Any], key: str) -> None:
-    for name in [*listed, *actual]:
-        of_manifest, of_model = listed.get(name), actual.get(name)
-        if of_manifest != of_model:
-            raise ModelError(
-                f"tensor {key!r}: its {name} is {_short(of_model)}, and {_short(of_manifest)} in the model's manifest. "
-                f"{AGAIN}"
-            )
+    for field, of_model, of_manifest in differences(actual, listed):
+        raise ModelError(
+            f"tensor {key!r}: its {field} is {of_model}, and {of_manifest} in the model's manifest. {AGAIN}"
+        )
 
 
 def _short(value: object) -> str:

@@ -25,6 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.disk import kinds
 from onnx_analog.disk.reading import MIB, incomplete, size_of
 from onnx_analog.display import Progress, counted, silent
 from onnx_analog.errors import DataError, brief, require_path
@@ -124,6 +125,7 @@ def reads_of(given: object, progress: Progress = silent) -> Reads:
         raise DataError(f"{str(path)!r} has {size:,} bytes, more than the {LARGEST:,} that are read")
     if path.suffix not in (".npz", ".csv"):
         raise DataError(f"{str(path)!r} must end with .npz or .csv, which tells how it is read")
+    kinds.check(path, kinds.NPZ if path.suffix == ".npz" else kinds.CSV, DataError)
     try:
         return _load_npz(path) if path.suffix == ".npz" else _load_csv(path, size, progress)
     except MemoryError:

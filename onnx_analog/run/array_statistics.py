@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from onnx_analog import serialise
 from onnx_analog.coding.scheme import Scheme
+from onnx_analog.disk.kinds import FORMATS, STATISTICS
 from onnx_analog.disk.reading import MIB, read_text
 from onnx_analog.display import Shown, counted, score
 from onnx_analog.errors import DataError, brief, require_path
@@ -31,7 +32,7 @@ from onnx_analog.run.stream_statistics import StreamStatistics
 
 Doubles = NDArray[np.float64]
 
-FORMAT = "onnx-analog-array/2"
+FORMAT = f"{FORMATS[STATISTICS]}2"
 PARTS = 8  # of the output range
 QUANTILES = 201
 _LARGEST = 64 * MIB
@@ -201,7 +202,7 @@ def statistics_of(given: object, name: str) -> ArrayStatistics:
     if isinstance(given, ArrayStatistics):
         return given
     path = require_path(name, given)
-    text = read_text(path, limit=_LARGEST, error=DataError)
+    text = read_text(path, limit=_LARGEST, error=DataError, kind=STATISTICS)
     try:
         body = serialise.parse(text)
     except ValueError as error:

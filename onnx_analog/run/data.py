@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.coding.verified import UNKNOWN, Inputs
+from onnx_analog.disk import kinds
 from onnx_analog.disk.reading import incomplete, size_of
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, FunctionError, OptionError, brief, one_line
@@ -425,6 +426,7 @@ class _Archive:
                 start = file.read(6)
             if start == b"\x93NUMPY":
                 raise DataError(f"{str(path)!r} is a single array: save it with numpy.savez(path, x=..., y=...)")
+            kinds.check(path, kinds.NPZ, DataError)
             self._file = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
             cut = incomplete(path)

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from onnx_analog.disk import kinds
 from onnx_analog.disk.transactions import lock
 from onnx_analog.errors import DataError, OptionError, OutputError, printable
 
-_FORMAT = "onnx-analog tune 5"  # another one when a measurement changes its meaning
+_FORMAT = f"{kinds.FORMATS[kinds.SEARCH]}5"  # another one when a measurement changes its meaning
 _MOST_BYTES = 2**26
 _APART = {  # what can differ between searches, in words
     "model": "of another model",
@@ -151,6 +152,7 @@ def _not_written(path: Path, error: OSError) -> OutputError:
 
 def _text(path: Path) -> str:
     try:
+        kinds.check(path, kinds.SEARCH, DataError)
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"'{printable(str(path))}' has more than {_MOST_BYTES:,} bytes: it is not a search file")
         return path.read_text(encoding="utf-8")
@@ -164,7 +166,7 @@ def _check_head(path: Path, line: str, expected: Mapping[str, Any]) -> None:
     except ValueError:
         found = None
     form = found.get("format") if isinstance(found, dict) else None
-    if form != _FORMAT and str(form).startswith(_FORMAT[:-1]):
+    if form != _FORMAT and str(form).startswith(kinds.FORMATS[kinds.SEARCH]):
         raise OptionError(f"'{printable(str(path))}' belongs to a search {_APART['versions']}: give another file")
     if form != _FORMAT or not isinstance(found, dict):
         raise DataError(f"'{printable(str(path))}' is not a search file")

@@ -115,7 +115,11 @@ def test_calibration_is_told(command):
         (f"{MEASURED} -o s.json --statistics s.json", 2, "the same file"),
         (f"{MEASURED} --statistics reads.npz --force", 1, "is an input"),
         (f"{MEASURED} --statistics test.npz --data test.npz --force", 1, "is an input"),
-        ("compare test.npz test.npz", 1, "is not UTF-8 text"),
+        (
+            "compare test.npz test.npz",
+            1,
+            "'test.npz' is an npz file of arrays, and a file of the statistics of an array is needed",
+        ),
         ("compare none.json test.npz", 2, "does not exist"),
     ],
 )

@@ -155,8 +155,11 @@ def test_without_a_reference_a_protected_model_is_warned_of(command):
             "check stored.onnx --data test.npz --max-drop 1 --include w",
             "a selection of tensors is given, and the model",
         ),
-        ("check test.npz --data test.npz --max-drop 1", "'test.npz' is not an ONNX model"),
-        ("check model.onnx --data model.onnx --max-drop 1", "'model.onnx' is not an npz file"),
+        (
+            "check test.npz --data test.npz --max-drop 1",
+            "'test.npz' is an npz file of arrays, and an ONNX model is needed",
+        ),
+        ("check model.onnx --data model.onnx --max-drop 1", "'model.onnx' is an ONNX model, and an npz file"),
         (f"{CHECK} --max-drop 1 --junit there.xml", "'there.xml' already exists"),
         (f"{CHECK} --max-drop 1 --junit test.npz --force", "'test.npz' is an input"),
     ],

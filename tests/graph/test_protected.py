@@ -809,6 +809,24 @@ def test_what_was_read_is_guarded_without_a_manifest_too():
         open_protected(perturbed)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("alpha", 0.25, r"tensor 'a': its α of class 1 is \S+, and 0\.25 in the model's manifest"),
+        ("low", -9.5, r"tensor 'a': its low of class 1 is \S+, and -9\.5 in the model's manifest"),
+    ],
+)
+def test_an_edited_class_of_the_manifest_is_named_by_its_field(name, value, said):
+    proto = onnx.ModelProto.FromString(saved("raw"))
+    entry = next(e for e in proto.metadata_props if e.key == MANIFEST_KEY)
+    manifest = json.loads(entry.value)
+    manifest["tensors"][0]["classes"][0][name] = value
+    entry.value = json.dumps(manifest)
+    with pytest.raises(ModelError, match=said) as caught:
+        open_protected(files.load(proto))
+    assert "ClassEntry" not in str(caught.value)
+
+
 def test_a_manifest_error_is_a_model_error_here():
     assert not issubclass(ManifestError, ModelError)
     proto = onnx.ModelProto.FromString(saved("raw"))

@@ -155,7 +155,8 @@ def test_a_damaged_archive_is_refused(tmp_path, damage):
         other = body.replace(b"(3,)", b"(9,)") if damage == "long" else body[:-8]
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("value.npy", other)
-    said = "is a damaged npz file, of which a part is missing" if damage == "cut" else "cannot be read as npz"
+    saying = {"cut": "is a damaged npz file, of which a part is missing", "text": "is a CSV table, and an npz file"}
+    said = saying.get(damage, "cannot be read as npz")
     with pytest.raises(DataError, match=said):
         reads_of(path)
 

@@ -253,7 +253,7 @@ def test_a_file_of_a_search_is_no_plan(tmp_path):
     path = tmp_path / "search.jsonl"
     journal = Journal(path, {"model": "m"})
     for _ in range(2):  # of one line, which is JSON, and of several
-        with pytest.raises(OptionError, match=r"search\.jsonl': this holds the measurements of a search of tune"):
+        with pytest.raises(OptionError, match=r"search\.jsonl' is a file of measurements that tune keeps"):
             Plan.read(path)
         journal.measured("key", lambda: 1)
     path.write_text(Plan().to_json(), encoding="utf-8")

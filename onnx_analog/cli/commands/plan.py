@@ -56,17 +56,13 @@ def _read(path: Path) -> tuple[Plan, Manifest | None]:
     """Return the plan of a file, and its manifest if it has one: JSON is a plan or a manifest, all else a model."""
     from onnx_analog import api
     from onnx_analog.coding.plan import Plan
-    from onnx_analog.disk import reading
-    from onnx_analog.errors import ManifestError
+    from onnx_analog.disk import kinds
     from onnx_analog.graph import manifest_json
 
     if path.suffix != ".json":
         protected = api.load(path)
         return protected.plan, protected.manifest
-    try:
-        known = manifest_json.read(path)
-    except ManifestError as error:
-        if "onnx-analog-manifest" in reading.read_text(path, limit=manifest_json.MOST_BYTES, error=ManifestError)[:200]:
-            raise error
+    if kinds.found_in(path) != kinds.MANIFEST:
         return Plan.read(path), None
+    known = manifest_json.read(path)
     return known.plan, known
