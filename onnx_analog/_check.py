@@ -253,6 +253,7 @@ def _answer(
         model=experiment.name,
         preprocessing=experiment.data.preprocessing,
         corrected_by=None if experiment.correcting is None else str(experiment.correcting),
+        correction=None if trials.corrector is None else trials.corrector.cost,
         warnings=warnings,
     )
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.streams import LEVELS, SIDE, Line, hardest
 from onnx_analog.display import counted
+from onnx_analog.graph.baselines import INTEGERS
 from onnx_analog.graph.manifest import Baseline, Manifest
+
+if TYPE_CHECKING:
+    from onnx_analog.graph.protected import ProtectedModel
 
 PAPER, MEMORY = "cells as the paper counts", "as the memory allows"  # the two countings
 DECODING = {  # in words
@@ -25,8 +30,11 @@ _PARTS = {  # of the paper's counting, with their lines of the other
 }
 
 
-def cost_table(manifest: Manifest) -> Table:
-    """Return the lines of the cost: bits, code, and cells in both countings."""
+def cost_table(manifest: Manifest, protected: ProtectedModel | None = None) -> Table:
+    """Return the lines of the cost: bits, code, and cells in both countings.
+
+    The model, if it is at hand, tells what a correction takes.
+    """
     result = table("what it costs", "bits", "code", "bits per cell", PAPER, MEMORY, "decoding")
     result.columns[2].justify = result.columns[6].justify = "left"
     lines = manifest.honest
@@ -37,7 +45,7 @@ def cost_table(manifest: Manifest) -> Table:
         _add(result, name, paper[plane], _of(lines, _PARTS[plane]))
     result.add_section()
     _add_sums(result, manifest)
-    result.caption = ". ".join(_notes(manifest))
+    result.caption = ". ".join(_notes(manifest, protected))
     return result
 
 
@@ -93,7 +101,33 @@ def _add_sums(result: Table, manifest: Manifest) -> None:
         result.add_row(f"per {name} weight", "", "", "", f"{totals.all_in_cells / weights:.3f}", ratio, "")
 
 
-def _notes(manifest: Manifest) -> Iterator[str]:
+def correction_note(manifest: Manifest, protected: ProtectedModel | None) -> str:
+    """Say that cells leave out a correction, and what one by samples takes where the model is at hand to tell."""
+    if protected is None:
+        return "A correction is not included: give the model in place of its manifest to see what one takes"
+    if protected.read_mark is not None:
+        return "A correction is not included: give the model as it was protected to see what one takes"
+    numbers, verified = protected.correction.numbers, protected.verified
+    is_corrected = verified is not None and verified.corrected_by is not None
+    which = "The correction that the plan was verified with" if is_corrected else "A correction by samples"
+    left_out = " is not included:" if numbers else ":"
+    return f"{which}{left_out} {cells_with_correction(manifest, numbers)}"
+
+
+def cells_with_correction(manifest: Manifest, numbers: int) -> str:
+    """Say what the numbers of a correction take, and what all takes with them, per original weight."""
+    if not numbers:
+        return "no numbers are kept, so it takes no cells"
+    added = manifest.of_correction(numbers)
+    counting = next(iter(added))
+    how = MEMORY if counting == "memory" else PAPER.removeprefix("cells ")
+    return (
+        f"its {counted(numbers, 'number')} take {added[counting]:.3f} cells per original weight more, "
+        f"{manifest.per_weight(counting, numbers):.3f} in all, {how}"
+    )
+
+
+def _notes(manifest: Manifest, protected: ProtectedModel | None) -> Iterator[str]:
     """Yield what stands under the lines."""
     totals = manifest.totals
     r_avg = f"the paper's r_avg, analog cells per stored weight: {totals.ratios()['r_avg']:.3f}"
@@ -103,7 +137,7 @@ def _notes(manifest: Manifest) -> Iterator[str]:
     )
     bits = sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})
     yield f"The paper counts bits as free of error, {' or '.join(map(str, bits))} in a cell"
-    yield "A correction is not included: tune counts it, and evaluate --correct shows how many numbers it keeps"
+    yield correction_note(manifest, protected)
     if manifest.not_counted is not None:
         yield f"As the memory allows, cells are not counted: {manifest.not_counted}"
         return
@@ -134,7 +168,8 @@ def baseline_table(manifest: Manifest) -> Table:
     for name, each in rows.items():
         result.add_row(name, *(f"{one.cells:,}" for one in each), *_compared(each[-1], manifest))
     form = "analog form" if manifest.totals.analog_cells else "model as it is stored"
-    result.caption = _digital_note(form, [name for name, each in rows.items() if _is_cheaper(each[-1], manifest)])
+    cheaper = _digital_note(form, [name for name, each in rows.items() if _is_cheaper(each[-1], manifest)])
+    result.caption = ". ".join([*cheaper, f"{INTEGERS[0].upper()}{INTEGERS[1:]}"])
     return result
 
 
@@ -154,12 +189,8 @@ def _is_cheaper(baseline: Baseline, manifest: Manifest) -> bool:
     return any(round(mine / model, 2) < 1 for mine, model in pairs)
 
 
-def _digital_note(form: str, cheaper: Sequence[str]) -> str:
-    """Return the explanation of ratios below 1; empty if there are none."""
-    if not cheaper:
-        return ""
-    names = "; ".join(cheaper)
-    return (
-        f"below 1×, the digital form needs fewer cells than the {form} in that counting. Here: {names}. "
-        "The loss of accuracy due to rounding is not counted"
-    )
+def _digital_note(form: str, cheaper: Sequence[str]) -> Iterator[str]:
+    """Yield the explanation of ratios below 1, if there are any."""
+    if cheaper:
+        yield f"Below 1×, the digital form needs fewer cells than the {form} in that counting"
+        yield f"Here: {'; '.join(cheaper)}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from onnx_analog.arguments import PART_KINDS
+from onnx_analog.cli.cost_tables import cells_with_correction
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.display import counted
 
@@ -34,8 +35,10 @@ def _notes(harms: Harms) -> Iterator[str]:
     if any(harm.all_but for harm in harms.parts):
         yield "All but it: the loss and the share that remain if only this part has no noise"
     if harms.correction is not None:
-        numbers = counted(harms.correction.numbers, "number")
-        yield f"Corrected by {harms.corrected_by}, with {numbers} kept"
+        yield f"Corrected by {harms.corrected_by}"
+        if harms.protected is not None:
+            taken = cells_with_correction(harms.protected.counted, harms.correction.numbers)
+            yield f"Cells are shown without the correction: {taken}"
         yield "Shares in rows without the correction are relative to a read of all cells without it"
     if harms.alike:
         yield "All trials read the same: digital cells with a code are read without errors"

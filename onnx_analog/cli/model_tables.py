@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onnx_analog.cli.cost_tables import baseline_table, cost_table
+from onnx_analog.cli.cost_tables import baseline_table, correction_note, cost_table
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan, changed_since
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted, percent
 from onnx_analog.graph.manifest import Manifest
 
+if TYPE_CHECKING:
+    from onnx_analog.graph.protected import ProtectedModel
+
 _PLANES = {"level": "levels", "side": "side", "mask": "mask", "codebook": "codebook"}
 
 
-def plan_table(plan: Plan, manifest: Manifest | None = None) -> Table:
+def plan_table(plan: Plan, manifest: Manifest | None = None, protected: ProtectedModel | None = None) -> Table:
     """Return the scheme of each tensor or pattern of a plan, with the weights of a model that is stored by it."""
     weights = {} if manifest is None else {entry.key: entry.original for entry in manifest.tensors}
     numbers = [] if manifest is None else ["weights"]
@@ -34,7 +37,7 @@ def plan_table(plan: Plan, manifest: Manifest | None = None) -> Table:
         per_weight = "" if manifest is None else f"{manifest.totals.ratios()['r_avg']:.3f}"
         size = "" if manifest is None else f"{manifest.totals.original_weights:,}"
         result.add_row("total", _kinds_text(plan, weights), per_weight, "", *[size for _ in numbers])
-    result.caption = ". ".join(_plan_notes(plan, manifest)) or None
+    result.caption = ". ".join(_plan_notes(plan, manifest, protected)) or None
     return result
 
 
@@ -53,10 +56,11 @@ def _kinds_text(plan: Plan, weights: Mapping[str, int]) -> str:
     return ", ".join(texts)
 
 
-def _plan_notes(plan: Plan, manifest: Manifest | None) -> Iterator[str]:
+def _plan_notes(plan: Plan, manifest: Manifest | None, protected: ProtectedModel | None) -> Iterator[str]:
     """Yield what the caption of a plan says: what all takes, and how the plan was verified."""
     if manifest is not None:
         yield str(manifest)
+        yield correction_note(manifest, protected)
     if plan.compensated:
         by = "" if plan.compensated_by is None else f" by {counted(plan.compensated_by, 'sample')}"
         yield f"For weights compensated{by}: without compensation, or with other samples, cells and losses differ"
@@ -95,11 +99,14 @@ def inspection_tables(rows: Sequence[dict[str, Any]], *, protected: bool) -> Ite
         yield result
 
 
-def account_tables(manifest: Manifest) -> Iterator[Table]:
-    """Yield the cost report: tensors and their classes, addresses, all lines of the cost, and the digital baselines."""
+def account_tables(manifest: Manifest, protected: ProtectedModel | None = None) -> Iterator[Table]:
+    """Yield the cost report: tensors and their classes, addresses, all lines of the cost, and the digital baselines.
+
+    The model, if it is at hand, tells what a correction takes.
+    """
     yield _tensor_table(manifest)
     yield _address_table(manifest)
-    yield cost_table(manifest)
+    yield cost_table(manifest, protected)
     yield baseline_table(manifest)
 
 

@@ -78,7 +78,8 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         limit = evaluation.limit
         result.add_row("limit: cells per original weight, at least", f"{limit.cells_per_original_weight:.3f}")
         if limit.factor is not None:
-            result.add_row("cells as the memory allows, against the limit", f"{limit.factor:.2f}×")
+            without = "" if evaluation.correction is None else ", without the correction"
+            result.add_row(f"cells as the memory allows{without}, against the limit", f"{limit.factor:.2f}×")
     ratios = [value for value in evaluation.sqnr_db if not math.isnan(value)]
     if ratios:
         result.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")

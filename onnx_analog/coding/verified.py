@@ -151,8 +151,10 @@ class Verified:
         return self.parts[-1]
 
     def __str__(self) -> str:
+        included = "" if self.corrected_by is None else ", with the correction"
+        cells = f"{self.cells_per_weight:.3f} cells per weight{included}"
         what = f"{self.metric} on {counted(self.verifying, 'sample')} of {self.samples:,}, {self.correction}"
-        return f"{what}: {'; '.join([*self._found(), self._verdict()])}"
+        return f"{what}: {'; '.join([cells, *self._found(), self._verdict()])}"
 
     def _found(self) -> Iterator[str]:
         for name, text in _UNITS.items():

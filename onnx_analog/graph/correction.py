@@ -76,6 +76,11 @@ class Layers:
     corrected: tuple[Layer, ...]
     left: Mapping[str, str]
 
+    @property
+    def cost(self) -> Cost:
+        """What their correction costs."""
+        return Cost(len(self.corrected), sum(layer.numbers for layer in self.corrected))
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Correction:

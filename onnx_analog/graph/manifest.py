@@ -117,6 +117,24 @@ class Manifest(Shown):
                 streams=streams_from(entry.streams, scheme),
             )
 
+    def per_weight(self, counting: str, numbers: int = 0) -> float | None:
+        """Return cells per original weight, with those of as many numbers of a correction, in the same memory.
+
+        None in the counting "memory" if a channel is too noisy for the code of a scheme, or for all codes.
+        """
+        if counting == "paper":
+            return self.totals.paper_per_weight(numbers, self.schemes)
+        return self.totals.honest_per_weight(numbers, self.schemes[0].channel)
+
+    def of_correction(self, numbers: int) -> dict[str, float]:
+        """Return the cells per original weight that numbers of a correction add, in each counting that there is."""
+        found = {}
+        for counting in ("memory", "paper"):
+            without, corrected = self.per_weight(counting), self.per_weight(counting, numbers)
+            if without is not None and corrected is not None:
+                found[counting] = corrected - without
+        return found
+
     @property
     def plan(self) -> Plan:
         """How each tensor is stored."""

@@ -31,6 +31,7 @@ from onnx_analog.errors import ManifestError, ModelError, one_line
 from onnx_analog.graph import decoder, files, skeleton
 from onnx_analog.graph._model_tensors import MOST_AXES
 from onnx_analog.graph.accounting import account_of
+from onnx_analog.graph.correction import Cost, layers_of
 from onnx_analog.graph.layout import DOMAIN
 from onnx_analog.graph.manifest import Manifest, TensorEntry, differences
 from onnx_analog.graph.manifest_json import from_json
@@ -111,6 +112,11 @@ class ProtectedModel(Model):
     def by_key(self) -> dict[str, StoredTensor]:
         """The tensors by storage key: one of those that a tool made of one when it inlined what is called twice."""
         return {tensor.key: tensor for tensor in self.tensors}
+
+    @cached_property
+    def correction(self) -> Cost:
+        """What a correction by samples costs: its cells are not among those of the manifest."""
+        return layers_of(self.model, self.tensors).cost
 
     @property
     def has_analog_side(self) -> bool:

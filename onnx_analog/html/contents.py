@@ -67,22 +67,18 @@ def _channels(memory: Memory | None) -> list[Channel]:
 
 
 def _cells(memory: Memory | None) -> float | None:
-    """Return cells per original weight: as the memory allows, where that is counted."""
-    if memory is None:
-        return None
-    ratios = memory.manifest.totals.ratios()
-    honest = ratios["honest_cells_per_original_weight"]
-    return ratios["all_in_cells_per_original_weight"] if honest is None else honest
+    """Return cells per original weight, with the correction: as the memory allows, where that is counted."""
+    return None if memory is None else memory.per_weight(memory.counted_as)
 
 
-def _cell_numbers(result: Evaluation | Checked | Harms, memory: Memory | None) -> Iterator[Number]:
-    """Yield the cells of a protected model, which leave out the correction."""
+def _cell_numbers(memory: Memory | None) -> Iterator[Number]:
+    """Yield the cells of a protected model, where it is at hand."""
     if memory is not None:
-        yield from cell_numbers(memory.manifest, corrected=result.corrected_by is not None)
+        yield from cell_numbers(memory)
 
 
 def _counting(memory: Memory) -> str:
-    return COUNTING["paper" if memory.manifest.totals.honest_cells is None else "memory"]
+    return COUNTING[memory.counted_as]
 
 
 # --------------------------------------------------------------------------------------------------- evaluation
@@ -139,9 +135,11 @@ def _evaluation_numbers(result: Evaluation, memory: Memory | None) -> Iterator[N
         yield Number(f"{result.metric} with noise", result.shown(result.mean), result.spread(result.ci95))
     if result.original is not None:
         yield Number(f"{result.metric} of the original", result.shown(result.original))
-    yield from _cell_numbers(result, memory)
+    yield from _cell_numbers(memory)
     if result.limit is not None:
-        above = "" if result.limit.factor is None else f"the model takes {result.limit.factor:.2f} times as many"
+        without = "" if result.correction is None else "without the correction, "
+        factor_of = result.limit.factor
+        above = "" if factor_of is None else f"{without}the model takes {factor_of:.2f} times as many"
         yield Number("limit: fewest cells", number(result.limit.cells_per_original_weight), above)
 
 
@@ -214,7 +212,7 @@ def _of_check(result: Checked, memory: Memory | None, counting: str) -> Page:  #
         numbers=(
             Number(result.scale.heading, result.scale.text(decision.loss), f"limit: {result.scale.goal(result.limit)}"),
             *(
-                _cell_numbers(result, memory)
+                _cell_numbers(memory)
                 if memory is not None
                 else [Number("cells per weight", number(result.paper_cells_per_weight), "as the paper counts")]
             ),
@@ -401,7 +399,7 @@ def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page
         title=f"Sensitivity{f' of {result.model}' * bool(result.model)}",
         verdict=f"{_sentence(str(result))}.",
         tone="plain",
-        numbers=(*stored, *_cell_numbers(result, memory)),
+        numbers=(*stored, *_cell_numbers(memory)),
         warnings=result.warnings,
         sections=(_parts_section(result), *(() if memory is None else sections(memory))),
         facts=_facts(

@@ -16,7 +16,8 @@ from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.disk import writing
 from onnx_analog.errors import OptionError, OutputError, require_path
 from onnx_analog.graph import files
-from onnx_analog.graph.protected import open_protected
+from onnx_analog.graph.correction import Cost
+from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.stored import is_protected
 from onnx_analog.html.contents import page_of
 from onnx_analog.html.page import render
@@ -135,11 +136,16 @@ def _read(model: Any, channel: Any) -> Iterator[Path]:
 def _memory(result: Any, model: AnyModel | None, channel: str | Channel | None, modifiers: Modifiers) -> Memory | None:
     """Return the protected model of a result, as it was read; None where it is not known or nothing is protected."""
     if isinstance(result, Tuned):
-        more = (("correction", result.correction_cells / result.weights),) if result.corrected else ()
-        seed = result.seed or 0
-        return Memory(protected=result.protected, seed=seed, limit=result.limit, counting=result.counting, more=more)
+        added = {result.counting: result.correction_cells / result.weights} if result.corrected else {}
+        return Memory(
+            protected=result.protected, seed=result.seed or 0, limit=result.limit, counting=result.counting,
+            of_correction=added,
+        )  # fmt: skip
     if isinstance(result, Checked | Harms):
-        return None if result.protected is None else Memory(protected=result.protected, seed=result.seed)
+        if result.protected is None:
+            return None
+        added = _of_correction(result.protected, result.correction)
+        return Memory(protected=result.protected, seed=result.seed, of_correction=added)
     if not isinstance(result, Evaluation) or model is None:
         return None
     loaded = load_model(model)
@@ -147,4 +153,11 @@ def _memory(result: Any, model: AnyModel | None, channel: str | Channel | None, 
         return None
     protected = open_protected(loaded)
     protected.check_readable()
-    return Memory(protected=protected.through(channel, modifiers), seed=result.seed, limit=result.limit)
+    read = protected.through(channel, modifiers)
+    added = _of_correction(read, result.correction)
+    return Memory(protected=read, seed=result.seed, limit=result.limit, of_correction=added)
+
+
+def _of_correction(protected: ProtectedModel, correction: Cost | None) -> dict[str, float]:
+    """Return the cells per original weight of a correction, by counting; empty without one."""
+    return {} if correction is None else protected.counted.of_correction(correction.numbers)

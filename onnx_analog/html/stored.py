@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import LEVELS, SIDE, Line
 from onnx_analog.display import counted
+from onnx_analog.graph.baselines import INTEGERS
 from onnx_analog.graph.manifest import Manifest
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.reader import Reader, read_side
@@ -50,8 +51,8 @@ class Memory:
     limit : Limit or None
     counting : {"memory", "paper"} or None
         The only counting that is shown; both if it is None.
-    more : tuple of (name, cells per original weight)
-        Further parts of its cells, in that counting.
+    of_correction : mapping of str to float
+        Cells per original weight that hold the numbers of the correction, by counting; empty without a correction.
     name : str
         Goes before the titles of its sections, where a page shows more than this model.
     number : int
@@ -62,7 +63,7 @@ class Memory:
     seed: int = 0
     limit: Limit | None = None
     counting: str | None = None
-    more: tuple[tuple[str, float], ...] = ()
+    of_correction: Mapping[str, float] = field(default_factory=dict)
     name: str = ""
     number: int = 0
 
@@ -75,6 +76,23 @@ class Memory:
         """Which cell holds what."""
         return self.protected.counted
 
+    def per_weight(self, counting: str) -> float | None:
+        """Return cells per original weight in a counting, with those of the correction; None if they are not known."""
+        cells, added = self.manifest.per_weight(counting), self.of_correction.get(counting)
+        if cells is None or not self.of_correction:
+            return cells
+        return None if added is None else cells + added
+
+    @property
+    def counted_as(self) -> str:
+        """The counting in which its cells are compared: "memory" where they are counted so, else "paper"."""
+        return "paper" if self.per_weight("memory") is None else "memory"
+
+    def correction(self, counting: str) -> tuple[tuple[str, float], ...]:
+        """Return name and cells per original weight of the correction, if there is one: a part of its cells."""
+        added = self.of_correction.get(counting)
+        return () if added is None else (("correction", added),)
+
     @property
     def channels(self) -> list[Channel]:
         """The channels that its cells are read through, each once."""
@@ -84,25 +102,28 @@ class Memory:
 # ------------------------------------------------------------------------------------------------------ numbers
 
 
-def cell_numbers(manifest: Manifest, *, corrected: bool = False) -> Iterator[Number]:
-    """Yield cells per original weight in both countings, and those of integers; none are of a correction."""
-    left_out = "; without the correction" * corrected
-    totals, ratios = manifest.totals, manifest.totals.ratios()
-    honest, paper = ratios["honest_cells_per_original_weight"], ratios["all_in_cells_per_original_weight"]
+def cell_numbers(memory: Memory) -> Iterator[Number]:
+    """Yield cells per original weight in both countings, with those of the correction; and those of integers."""
+    honest, paper = map(memory.per_weight, ("memory", "paper"))
     if honest is not None:
-        yield Number("cells per weight", number(honest), f"as the memory allows; decoding: {totals.decoding}{left_out}")
-    yield Number("cells per weight" if honest is None else "the same", number(paper), f"as the paper counts{left_out}")
-    rivals = digital(manifest)
+        decoding = f"; decoding: {memory.manifest.totals.decoding}"
+        yield Number("cells per weight", number(honest), f"as the memory allows{decoding}{_with(memory, 'memory')}")
+    name = "cells per weight" if honest is None else "the same"
+    yield Number(name, number(paper), f"as the paper counts{_with(memory, 'paper')}")
+    rivals = digital(memory.manifest)
     if rivals:
         eight = min((each for each in rivals if each.startswith("int8")), key=rivals.__getitem__)
         fewest = min(rivals, key=rivals.__getitem__)
         how = "as the memory allows" if honest is not None else "as the paper counts"
-        note = (
-            f"{how}; what rounding loses is not counted, and codes take fewer cells: tune finds the best digital plan"
-        )
+        note = f"{how}; {INTEGERS}"
         yield Number(f"as integers of 8 bits: {eight}", number(rivals[eight]), note if fewest == eight else how)
         if fewest != eight:
             yield Number(f"cheapest integers shown: {fewest}", number(rivals[fewest]), note)
+
+
+def _with(memory: Memory, counting: str) -> str:
+    """Say how many of the cells the correction takes; nothing without one."""
+    return "".join(f"; {number(added)} of them for the correction" for _, added in memory.correction(counting))
 
 
 def digital(manifest: Manifest) -> dict[str, float]:
@@ -125,9 +146,10 @@ def bars(memory: Memory, name: str = "this model") -> list[Bar]:
         for line in manifest.honest:
             part = _PARTS[line.name]
             parts[part] = parts.get(part, 0.0) + line.cells / weights
-        result.append(Bar(f"{name}, as the memory allows", {**parts, **dict(memory.more)}))
+        result.append(Bar(f"{name}, as the memory allows", {**parts, **dict(memory.correction("memory"))}))
     if memory.counting != "memory" or not result:
-        result.append(Bar(f"{name}, as the paper counts", {**paper_parts(manifest.totals), **dict(memory.more)}))
+        paper = {**paper_parts(manifest.totals), **dict(memory.correction("paper"))}
+        result.append(Bar(f"{name}, as the paper counts", paper))
     return result
 
 
@@ -180,7 +202,8 @@ def cost_table(memory: Memory) -> Table:
             for line in manifest.honest
         ]
         caption = f"As the memory allows: {_codes_of(manifest.honest)}."
-    rows += [(name, "–", f"{cells * weights:,.0f}", f"{cells:.4f}") for name, cells in memory.more]
+    counting = "paper" if manifest.honest is None else "memory"
+    rows += [(name, "–", f"{cells * weights:,.0f}", f"{cells:.4f}") for name, cells in memory.correction(counting)]
     return table(("stream", "bits", "cells", "per original weight"), rows, caption=caption)
 
 

@@ -119,8 +119,7 @@ class LayerNetworks:
     @property
     def cost(self) -> Cost:
         """What the correction costs."""
-        known = self.layers.corrected
-        return Cost(len(known), sum(layer.numbers for layer in known))
+        return self.layers.cost
 
     @property
     def warnings(self) -> tuple[str, ...]:

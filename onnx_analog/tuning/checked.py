@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from onnx_analog.display import Shown, counted, percent_as_given, rounded_up, score
+from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.gate import Decision
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
@@ -52,6 +53,8 @@ class Checked(Shown):
         How images became inputs; empty if there were none.
     corrected_by : str or None
         What corrects each read.
+    correction : Cost or None
+        What the correction costs; None without one.
     warnings : tuple of str
     protected : ProtectedModel or None
         The model that was read, before any correction.
@@ -73,6 +76,7 @@ class Checked(Shown):
     model: str | None = None
     preprocessing: str = ""
     corrected_by: str | None = None
+    correction: Cost | None = None
     warnings: tuple[str, ...] = field(default=())
     protected: ProtectedModel | None = field(default=None, compare=False)
 
@@ -206,6 +210,7 @@ class Checked(Shown):
             "cells_per_weight": self.cells_per_weight,
             "paper_cells_per_weight": self.paper_cells_per_weight,
             "corrected_by": self.corrected_by,
+            "correction_numbers": 0 if self.correction is None else self.correction.numbers,
             "seed": self.seed,
             "model": self.model,
             "preprocessing": self.preprocessing,

@@ -1094,9 +1094,19 @@ def test_debug_shows_where_it_failed(cli):
 # ---------------------------------------------------------------------------------------------------- manifest
 
 
+WITH_CORRECTION = re.compile(
+    r"A correction by samples is not included: its ([\d,]+) numbers take ([\d.]+) cells per original weight more, "
+    r"([\d.]+) in all, as the memory allows\. "
+)
+
+
 def test_the_manifest_of_a_model_and_its_file_are_one(cli):
+    """But for what a correction takes, which follows from the layers of the model."""
     of_model, of_file = (cli(f"manifest {name}") for name in ("model.protected.onnx", "model.manifest.json"))
-    assert done(of_model) == done(of_file)
+    unknown = "A correction is not included: give the model in place of its manifest to see what one takes. "
+    flat, flat_of_file = (" ".join(done(each).split()) for each in (of_model, of_file))
+    assert WITH_CORRECTION.sub("", flat) == flat_of_file.replace(unknown, "")
+    assert len(WITH_CORRECTION.findall(flat)) == flat_of_file.count(unknown) == 1
     assert "cells as the paper counts" in of_model.stdout
     assert "as the memory allows" in of_model.stdout
     of_model, of_file = (body(cli(f"manifest {n} --json")) for n in ("model.protected.onnx", "model.manifest.json"))
@@ -1112,9 +1122,25 @@ def test_a_metric_that_ends_the_program_is_no_success(cli, tmp_path, monkeypatch
     assert found.stderr == "Error: the metric 'quits:f' failed with SystemExit: 0. --debug shows where\n"
 
 
+def test_what_a_correction_takes_is_what_evaluations_keep_and_check_counts(cli):
+    """Of gains and shifts: protect, manifest and plan show say the same, and check counts it."""
+    corrected = "--data test.npz --correct test.npz --reference model.onnx --json"
+    checked = body(cli(f"check model.protected.onnx {corrected} --max-drop 90"))
+    numbers = body(cli(f"evaluate model.protected.onnx {corrected} --trials 1"))["correction"]["numbers"]
+    without = oa.account("model.protected.onnx").totals.ratios()["honest_cells_per_original_weight"]
+    assert checked["correction_numbers"] == numbers
+    assert checked["cells_per_weight"] > without
+    added = f"{checked['cells_per_weight'] - without:.3f}"
+    expected = (f"{numbers:,}", added, f"{checked['cells_per_weight']:.3f}")
+    for line in ("protect model.onnx --force", "manifest model.protected.onnx", "plan show model.protected.onnx"):
+        found = " ".join(f"{done(cli(line))} ".split())
+        assert WITH_CORRECTION.findall(f"{found}. ") == [expected], line
+
+
 def test_check_says_that_a_manifest_describes_a_model(cli):
     line = "manifest model.protected.onnx --check model.manifest.json"
-    assert done(cli(line)).endswith("\nmodel.manifest.json describes model.protected.onnx\n")
+    told = done(cli(line))
+    assert told == f"model.manifest.json describes model.protected.onnx: {oa.account('model.protected.onnx')}\n"
     assert body(cli(f"{line} --json")) == json.loads(oa.account("model.protected.onnx").to_json())
 
 

@@ -133,9 +133,10 @@ def test_a_file_with_a_wrong_record_is_refused(tmp_path):
         ({}, "0.60 points lost (0.20 to 0.90); the goal, at most 1 point, holds with 95 % confidence"),
         ({"holds": None}, "was not decided"),
         ({"points_lost": 0.126, "points_lost_ci95": (-0.004, 0.255)}, "0.13 points lost (0.00 to 0.26)"),
-        ({"points_lost": -0.004, "points_lost_ci95": (-0.006, 0.1)}, ": 0.00 points lost (-0.01 to 0.10)"),
+        ({"points_lost": -0.004, "points_lost_ci95": (-0.006, 0.1)}, "; 0.00 points lost (-0.01 to 0.10)"),
         ({"holds": False}, "does not hold"),
-        ({"corrected_by": None}, "top1 on 600 samples of 1,000, not corrected: "),
+        ({"corrected_by": None}, "top1 on 600 samples of 1,000, not corrected: 0.250 cells per weight; 0.60 points"),
+        ({"corrected_by": 9}, "corrected by 9 samples: 0.250 cells per weight, with the correction; 0.60 points lost"),
         ({"max_points_lost": None, "budget_cells_per_weight": 2.0, "holds": None}, "within the budget of 2 cells"),
         (
             {

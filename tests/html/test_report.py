@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import onnx_analog as oa
+from onnx_analog.channels.modifiers import NONE
 from onnx_analog.cli import main
 from onnx_analog.coding.streams import LEVELS, Line
 from onnx_analog.errors import OptionError, OutputError
@@ -256,22 +257,45 @@ def test_the_bar_of_a_corrected_point_has_the_cells_of_the_correction(corrected,
     assert "correction" in " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
 
 
-def test_cells_of_a_corrected_model_are_said_to_leave_out_the_correction(corrected, page, tmp_path):
-    _, result, stored = corrected
-    oa.report(result, tmp_path / "out.html", model=stored)
-    words = " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
-    said = ("decoding: hard; without the correction", "as the paper counts; without the correction")
-    assert [words.count(each) for each in said] == [1, 1]
-    assert "; without the correction" not in " ".join(read(page("evaluate")).words)
+def test_cells_of_a_corrected_model_are_those_of_check_and_sweep_in_all_reports(corrected, page, tmp_path):
+    points, evaluated, stored = corrected
+    (point,) = points.points
+    given = {"correct": drawn(50, 16)}
+    checked = oa.check(stored, rows(60), max_drop=90, reference=model(LINEAR), max_trials=3, **given)
+    harms = oa.sensitivity(stored, rows(60), trials=1, by=["stream"], **given)
+    assert checked.cells_per_weight == pytest.approx(point.honest_cost)
+    assert checked.paper_cells_per_weight == pytest.approx(point.cost)
+    without = stored.counted.per_weight("memory")
+    assert point.honest_cost > without
+    for number_, result in enumerate((evaluated, checked, harms)):
+        given = {"model": stored} if result is evaluated else {}
+        oa.report(result, tmp_path / f"{number_}.html", **given)
+        words = " ".join(read((tmp_path / f"{number_}.html").read_text(encoding="utf-8")).words)
+        words = " ".join(words.split())
+        assert f"cells per weight {point.honest_cost:.3f} as the memory allows" in words
+        assert f"the same {point.cost:.3f} as the paper counts" in words
+        assert words.count(f"{point.honest_cost - without:.3f} of them for the correction") == 1
+        assert f"{without:.3f}" not in words
+    assert "of them for the correction" not in " ".join(read(page("evaluate")).words)
+
+
+def test_the_bars_of_a_corrected_model_add_up_to_its_cells(corrected):
+    points, evaluated, stored = corrected
+    (point,) = points.points
+    memory = reports._memory(evaluated, stored, None, NONE)
+    assert [sum(bar.parts.values()) for bar in bars(memory)] == pytest.approx([point.honest_cost, point.cost])
+    shown = dict(zip(("memory", "paper"), map(memory.per_weight, ("memory", "paper")), strict=True))
+    assert shown == pytest.approx({"memory": point.honest_cost, "paper": point.cost})
+    assert "correction" not in {part for bar in bars(Memory(protected=stored)) for part in bar.parts}
 
 
 def test_plain_integers_are_not_called_the_best_rival():
     """Of 8 and 4 bits, those of 4 take fewer cells; codes take still fewer, which `tune` finds."""
-    eight, four = list(cell_numbers(oa.protect(model(LINEAR), channel=QUIET).counted))[-2:]
+    eight, four = list(cell_numbers(Memory(protected=oa.protect(model(LINEAR), channel=QUIET))))[-2:]
     assert eight.name.startswith("as integers of 8 bits: int8")
     assert four.name.startswith("cheapest integers shown: int4")
     assert float(four.value) < float(eight.value)
-    assert "tune finds the best digital plan" in four.note
+    assert "bits are held without errors: tune finds digital plans in fewer cells" in four.note
     assert not any("rival" in each.name for each in (eight, four))
 
 
@@ -397,8 +421,8 @@ def test_the_bars_are_the_cells_of_the_cost_report(results):
 
 def test_the_bars_of_tune_add_up_to_its_answer(results):
     result, _ = results["tune"]
-    more = (("correction", result.correction_cells / result.weights),)
-    (bar,) = bars(Memory(protected=result.protected, counting="memory", more=more))
+    added = {"memory": result.correction_cells / result.weights}
+    (bar,) = bars(Memory(protected=result.protected, counting="memory", of_correction=added))
     lines = result.protected.counted.honest
     blocks = sum(line.cells - line.bits / line.bits_per_cell for line in lines if line.bits)  # beyond what bits fill
     assert sum(bar.parts.values()) == pytest.approx(result.best.cells + blocks / result.weights)

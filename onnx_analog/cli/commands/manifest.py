@@ -15,7 +15,12 @@ from onnx_analog.errors import ManifestError
 
 @click.command(cls=Command)
 @click.argument("protected", type=FILE)
-@click.option("--check", type=FILE, metavar="MANIFEST", help="Exit 1 unless this manifest describes PROTECTED.")
+@click.option(
+    "--check",
+    type=FILE,
+    metavar="MANIFEST",
+    help="Say only whether this manifest describes PROTECTED. Exit 1 unless it does.",
+)
 @click.option(
     "--write-image",
     type=OUT,
@@ -36,17 +41,21 @@ def command(protected: Path, check: Path | None, write_image: Path | None, force
     \b
         onnx-analog manifest model.protected.onnx
     """
-    from onnx_analog import _array, api
+    from onnx_analog import _array
+    from onnx_analog._inputs import load_model
+    from onnx_analog._readback import open_with_warnings
     from onnx_analog.cli import model_tables
     from onnx_analog.graph import manifest_json as manifests
 
+    model = None
     if protected.suffix == ".json":
         manifest = manifests.read(protected)
         for flag, file in (("--check", check), ("--write-image", write_image)):
             if file is not None:
                 raise ManifestError(f"{str(protected)!r} is a manifest; {flag} needs the protected model")
     else:
-        manifest = api.account(protected)
+        model = open_with_warnings(load_model(protected))
+        manifest = model.manifest
     if check is not None:
         manifests.read(check).compare(manifest, shown(check))
     if write_image is not None:
@@ -58,7 +67,8 @@ def command(protected: Path, check: Path | None, write_image: Path | None, force
         return None
     if as_json:
         return print_json(manifest.to_dict())
-    show(*model_tables.account_tables(manifest))
-    if check is not None:
-        show(f"{shown(check)} describes {shown(protected)}")
+    if check is None:
+        show(*model_tables.account_tables(manifest, model))
+    else:
+        show(f"{shown(check)} describes {shown(protected)}: {manifest}")
     return None

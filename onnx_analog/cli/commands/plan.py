@@ -14,6 +14,7 @@ from onnx_analog.cli.printing import print_json, show
 if TYPE_CHECKING:
     from onnx_analog.coding.plan import Plan
     from onnx_analog.graph.manifest import Manifest
+    from onnx_analog.graph.protected import ProtectedModel
 
 
 @click.group(cls=Group)
@@ -45,15 +46,15 @@ def plan_show(plan: Path, as_json: bool) -> None:
     """
     from onnx_analog.cli import model_tables
 
-    shown, manifest = _read(plan)
+    shown, manifest, protected = _read(plan)
     if as_json:
         return print_json(shown.to_file())
-    show(model_tables.plan_table(shown, manifest))
+    show(model_tables.plan_table(shown, manifest, protected))
     return None
 
 
-def _read(path: Path) -> tuple[Plan, Manifest | None]:
-    """Return the plan of a file, and its manifest if it has one: JSON is a plan or a manifest, all else a model."""
+def _read(path: Path) -> tuple[Plan, Manifest | None, ProtectedModel | None]:
+    """Return the plan of a file, and manifest and model if it has them: JSON is a plan or a manifest, else a model."""
     from onnx_analog import api
     from onnx_analog.coding.plan import Plan
     from onnx_analog.disk import kinds
@@ -61,8 +62,8 @@ def _read(path: Path) -> tuple[Plan, Manifest | None]:
 
     if path.suffix != ".json":
         protected = api.load(path)
-        return protected.plan, protected.manifest
+        return protected.plan, protected.manifest, protected
     if kinds.found_in(path) != kinds.MANIFEST:
-        return Plan.read(path), None
+        return Plan.read(path), None, None
     known = manifest_json.read(path)
-    return known.plan, known
+    return known.plan, known, None

@@ -119,7 +119,8 @@ def command(
     writing.write_all(writers, force=force)
     if as_json:
         return print_json(protected.manifest.to_dict())
-    show(*model_tables.account_tables(protected.manifest), f"model: {shown(target)}", f"manifest: {shown(account)}")
+    tables = model_tables.account_tables(protected.manifest, protected)
+    show(*tables, f"model: {shown(target)}", f"manifest: {shown(account)}")
     if save_plan:
         show(f"plan: {shown(save_plan)}")
     return None
