@@ -9,9 +9,10 @@ import onnx_ir as ir
 
 from onnx_analog._inputs import AnyModel, load_model, selection_of
 from onnx_analog.graph.build import opset_of, reason_against
+from onnx_analog.graph.correction import read_as
 from onnx_analog.graph.normalisation import remembered
 from onnx_analog.graph.protected import open_protected
-from onnx_analog.graph.stored import is_protected, read_back
+from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.uses import consumers
 from onnx_analog.graph.weights import Selection, Weight, attributes_left, find, referring, scopes
 from onnx_analog.passes import ProtectPass
@@ -47,7 +48,7 @@ def inspect(model: AnyModel, *, selection: Selection | None = None) -> Inspectio
         opset=opset_of(loaded),
         ir_version=loaded.ir_version or 0,
         protected=protected,
-        read_back=read_back(loaded),
+        read_back=read_as(loaded),
         refused=None if protected else reason_against(loaded) or _nothing_in(rows, loaded),
         batch_norms=kinds.count("BatchNormalization"),
         convolutions=sum(kind in ("Conv", "ConvTranspose") for kind in kinds),

@@ -131,7 +131,12 @@ def _measured(
     array = step.array(protected)
     correct = None if corrections is None else corrections.of
     model = pipeline.read_back(lambda opened: step.put(opened, array), protected, decoded=decoded, correct=correct)
-    return Perturbed(model, 0, 0, decoded, None if corrections is None else corrections.cost, array)
+    return Perturbed(model, 0, 0, decoded, array=array, **_correction(corrections))
+
+
+def _correction(corrections: Corrections | None) -> dict[str, Any]:
+    """Return what a model that was read back says of its correction."""
+    return {} if corrections is None else {"correction": corrections.cost, "corrected_by": corrections.by}
 
 
 def open_with_warnings(model: ir.Model) -> ProtectedModel:
@@ -147,8 +152,7 @@ def _perturbed(
 ) -> Perturbed:
     correct = None if corrections is None else corrections.of
     model = pipeline.read_back(step.read, protected, decoded=decoded, correct=correct)
-    cost = None if corrections is None else corrections.cost
-    return Perturbed(model, step.seed, step.trial, decoded, cost)
+    return Perturbed(model, step.seed, step.trial, decoded, **_correction(corrections))
 
 
 def _reader(

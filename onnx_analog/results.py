@@ -11,6 +11,7 @@ from onnx_analog.arguments import DEFAULTS, checked
 from onnx_analog.display import Shown, counted, data_frame, percent
 from onnx_analog.display import html_table as html_table
 from onnx_analog.errors import OptionError
+from onnx_analog.graph.correction import corrected_in_words
 from onnx_analog.graph.model import Model as Model
 from onnx_analog.graph.model import Paths as Paths
 
@@ -45,13 +46,25 @@ class Perturbed(Model):
     decoded: bool
     correction: Cost | None = None  # what its correction after the read costs
     array: ArrayRead | None = None  # what an array outside this program returned, if the levels are its
+    corrected_by: str | None = None  # what corrected it after the read, in words
 
     def __str__(self) -> str:
-        kind = "plain weights" if self.decoded else "protected model"
+        kind, corrected = "plain weights" if self.decoded else "protected model", self.corrected
         if self.array is not None:
-            return f"{kind} as an array returned {'them' if self.decoded else 'it'}: {self.array}"
-        corrected = "" if self.correction is None else f"; corrected, {counted(self.correction.numbers, 'number')} kept"
+            return f"{kind} as an array returned {'them' if self.decoded else 'it'}: {self.array}{corrected}"
         return f"{kind} as read from noisy cells: seed {self.seed}, trial {self.trial}{corrected}"
+
+    def correction_dict(self) -> dict[str, Any] | None:
+        """Return what corrected it, and what that costs, ready for JSON; None without a correction."""
+        return None if self.correction is None else {"by": self.corrected_by, **self.correction.to_dict()}
+
+    @property
+    def corrected(self) -> str:
+        """Say what corrected it, after a semicolon, and how many numbers are kept; empty without a correction."""
+        if self.correction is None:
+            return ""
+        kept = f"{counted(self.correction.numbers, 'number')} kept"
+        return f"; corrected: {corrected_in_words(self.corrected_by, self.correction)}; {kept}"
 
 
 @dataclass(frozen=True, repr=False)

@@ -35,7 +35,7 @@ def _notes(harms: Harms) -> Iterator[str]:
     if any(harm.all_but for harm in harms.parts):
         yield "All but it: the loss and the share that remain if only this part has no noise"
     if harms.correction is not None:
-        yield f"Corrected by {harms.corrected_by}"
+        yield f"Corrected: {harms.corrected}"
         if harms.protected is not None:
             taken = cells_with_correction(harms.protected.counted, harms.correction.numbers)
             yield f"Cells are shown without the correction: {taken}"

@@ -88,7 +88,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
 
 
 def _add_change(result: Table, evaluation: Evaluation, *, intervals: bool) -> None:
-    """Add by how much noise makes a value worse: a decrease or, where lower values are better, an increase."""
+    """Add by how much noise or a read makes a value worse: a decrease or, where lower ones are better, an increase."""
     drop, ends = evaluation.drop, evaluation.drop_ci95
     if drop is None:
         return
@@ -97,7 +97,7 @@ def _add_change(result: Table, evaluation: Evaluation, *, intervals: bool) -> No
         way, drop, ends = "increase", -drop, None if ends is None else (-ends[1], -ends[0])
     baseline = "stored model" if evaluation.original is None else "original"
     result.add_row(f"{way} from the {baseline}", change(drop, share=evaluation.share))
-    if intervals:
+    if intervals and evaluation.values:
         result.add_row(f"95 % interval of the {way}", _between(evaluation, ends, changes=True))
 
 
@@ -141,7 +141,7 @@ def _remarks(evaluation: Evaluation) -> Iterator[str]:
     if not evaluation.knows_original:
         yield "The original is not known: name it with --reference."
     if evaluation.uncorrected is not None:
-        yield f"Corrected by {evaluation.corrected_by}."
+        yield f"Corrected: {evaluation.corrected}."
     if evaluation.higher_is_better is False:
         yield "Lower values are better."
     if evaluation.preprocessing:

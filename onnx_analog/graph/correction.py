@@ -20,15 +20,17 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog.coding.numbers import NUMBER_BITS as NUMBER_BITS
+from onnx_analog.display import counted
 from onnx_analog.errors import ModelError
 from onnx_analog.graph.build import opset_of
-from onnx_analog.graph.stored import Names, StoredTensor
+from onnx_analog.graph.stored import Names, StoredTensor, read_back
 from onnx_analog.graph.uses import ARRANGING, number_of, transposed
 
 Array = NDArray[Any]
 Halves = NDArray[np.float16]
 
 GAIN = "gain"  # stands for the law of the channel, in place of samples
+LAW = "the law of the channel"  # the same in words
 CORRECTED_KEY = "onnx_analog.correction"  # metadata entry of a model that was corrected
 MOST_GAIN = 4.0  # of a channel; the least is its reciprocal
 _LARGEST = float(np.finfo(np.float16).max)
@@ -122,6 +124,21 @@ class Cost(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """Return what the correction costs, ready for JSON."""
         return {**self._asdict(), "bits": self.bits}
+
+
+def read_as(model: ir.Model) -> str | None:
+    """Say what a model was read back with, and how it was corrected then; None of a model that was not."""
+    mark, corrected = read_back(model), model.metadata_props.get(CORRECTED_KEY)
+    return mark if mark is None or corrected is None else f"{mark}, corrected: {corrected}"
+
+
+def corrected_in_words(by: str | None, cost: Cost | None) -> str:
+    """Say what was corrected, and by what."""
+    if by != LAW:
+        return f"by {by}" if cost is None else f"gain and shift of {counted(cost.layers, 'layer')}, by {by}"
+    if cost is not None and not cost.layers:
+        return f"nothing, as no tensor loses gain by {LAW}"
+    return f"the gain of {'each tensor' if cost is None else counted(cost.layers, 'tensor')}, by {LAW}"
 
 
 class _Use(NamedTuple):

@@ -97,7 +97,7 @@ def _of_evaluation(result: Evaluation, memory: Memory | None, counting: str) -> 
         facts=_facts(
             ("seed", result.seed), ("trials", len(result.values)), ("samples", result.samples),
             ("metric", result.metric), ("output", result.output), ("channel", result.channel),
-            ("inputs", result.preprocessing), ("corrected by", result.corrected_by),
+            ("inputs", result.preprocessing), ("corrected", result.corrected),
         ),
         references=references(_channels(memory)),
     )  # fmt: skip
@@ -127,7 +127,8 @@ def _evaluated(result: Evaluation, memory: Memory | None) -> str:
     cells = _cells(memory)
     cost = "" if cells is None else f" at {cells:.3f} cells per weight"
     what = f"The loss of {result.metric} is {round(lost, 2) + 0.0:.2f} percentage points{cost}"
-    return f"{what} (mean of {counted(len(result.values), 'trial')}{between})."
+    trials = f" (mean of {counted(len(result.values), 'trial')}{between})" if result.values else ""
+    return f"{what}{trials}."
 
 
 def _evaluation_numbers(result: Evaluation, memory: Memory | None) -> Iterator[Number]:
@@ -224,7 +225,7 @@ def _of_check(result: Checked, memory: Memory | None, counting: str) -> Page:  #
             ("samples", decision.samples), ("confidence", percent_as_given(result.confidence)),
             ("metric", result.metric), ("output", result.output),
             ("channel", result.channel), ("inputs", result.preprocessing),
-            ("corrected by", result.corrected_by),
+            ("corrected", result.corrected),
         ),
         references=references(_channels(memory)),
     )  # fmt: skip
@@ -405,7 +406,7 @@ def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page
         facts=_facts(
             ("seed", result.seed), ("trials of each part", result.trials), ("samples", result.samples),
             ("metric", result.metric), ("channel", result.channel), ("inputs", result.preprocessing),
-            ("corrected by", result.corrected_by),
+            ("corrected", result.corrected),
         ),
         references=references(_channels(memory)),
     )  # fmt: skip
@@ -455,7 +456,7 @@ def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # n
             ("trials for each point", " to ".join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))),
             ("samples", " and ".join(map(str, sorted({point.evaluation.samples for point in points})))),
             ("metric", first and first.metric), ("inputs", first and first.preprocessing),
-            ("corrected by", first and first.corrected_by), ("cells are compared", COUNTING[counting]),
+            ("corrected", first and first.corrected), ("cells are compared", COUNTING[counting]),
             ("losses", NOTE if within else None),
         ),
         references=references(channels),

@@ -16,6 +16,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, ModelError
+from onnx_analog.graph.correction import LAW
 from onnx_analog.graph.files import source_digest
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.stored import SOURCE_KEY, StoredTensor, channels_of
@@ -72,7 +73,7 @@ class Correcting:
             self.source = one_call(model, correct if isinstance(correct, Dataset) else correct(inputs()))
 
     def __str__(self) -> str:
-        return "the law of the channel" if isinstance(self.source, str) else counted(len(self.source), "sample")
+        return _in_words(self.source)
 
     @property
     def count(self) -> int | str:
@@ -103,6 +104,11 @@ class Correcting:
         if isinstance(self.source, str) or networks is None:
             return ()
         return (*seen_samples(self.source, data), *networks.warnings)
+
+
+def _in_words(source: Dataset | str) -> str:
+    """Return what corrects, in words."""
+    return LAW if isinstance(source, str) else counted(len(source), "sample")
 
 
 def corrects_nothing(schemes: Iterable[Scheme], *, named: bool = False) -> Iterator[str]:
@@ -197,6 +203,8 @@ class Corrections:
 
     Attributes
     ----------
+    by : str
+        What corrects, in words.
     cost : Cost
     warnings : tuple of str
         What is left as it was read, and what is done otherwise than where the plan was verified.
@@ -214,6 +222,7 @@ class Corrections:
         self.warnings: tuple[str, ...] = ()
         read_through = channels_of(schemes.values())
         if isinstance(correct, str):
+            self.by = _in_words(correct)
             factors = {tensor.key: factor_of_tensor(tensor, schemes[tensor.scheme]) for tensor in protected.tensors}
             self._factors = {key: factor for key, factor in factors.items() if factor != 1.0}
             self.cost = TensorCorrector(factors).cost
@@ -221,6 +230,7 @@ class Corrections:
         else:
             network = Network(protected)
             samples = one_call(protected.model, correct(network.inputs))
+            self.by = _in_words(samples)
             self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _targets(protected, reference))
             self.cost = self._corrector.cost
             plan, read = protected.plan, (schemes[each.scheme] for each in protected.tensors)

@@ -12,7 +12,7 @@ import numpy as np
 from onnx_analog.coding.limit import Limit
 from onnx_analog.display import Shown, data_frame, finite, percent_as_given, score
 from onnx_analog.errors import OptionError
-from onnx_analog.graph.correction import Cost
+from onnx_analog.graph.correction import Cost, corrected_in_words
 from onnx_analog.run import metrics
 from onnx_analog.run.statistics import interval, spread
 
@@ -151,8 +151,14 @@ class Evaluation(Shown):
 
     @property
     def drop(self) -> float | None:
-        """The baseline minus the mean with noise, on the same samples; None without either."""
-        return None if self.baseline is None or self.mean is None else self.baseline - self.mean
+        """The baseline minus the mean with noise, on the same samples; None without either.
+
+        Without trials, as of a model that was read back, the original minus the model that was evaluated.
+        """
+        if self.mean is not None:
+            return None if self.baseline is None else self.baseline - self.mean
+        known = self.baseline is not None and self.original is not None and self.stored is not None
+        return self.original - self.stored if known else None  # type: ignore[operator]  # neither is None
 
     @property
     def drop_ci95(self) -> tuple[float, float] | None:
@@ -180,6 +186,11 @@ class Evaluation(Shown):
             self, values=self.uncorrected_values, sqnr_db=self.uncorrected_sqnr_db, corrected_by=None, correction=None,
             uncorrected_values=(), uncorrected_sqnr_db=(),
         )  # fmt: skip
+
+    @property
+    def corrected(self) -> str | None:
+        """What was corrected, and by what, in words; None without a correction."""
+        return None if self.corrected_by is None else corrected_in_words(self.corrected_by, self.correction)
 
     @property
     def change(self) -> float | None:
@@ -305,7 +316,7 @@ class Evaluation(Shown):
         rows += [(name, self.shown(value)) for name, value in numbers.items() if value is not None]
         without = self.uncorrected
         if without is not None and without.mean is not None:
-            rows += [("without correction, mean", self.shown(without.mean)), ("corrected by", str(self.corrected_by))]
+            rows += [("without correction, mean", self.shown(without.mean)), ("corrected", str(self.corrected))]
         return [*rows, ("trials", self.spread(self.ci95))]
 
     def __str__(self) -> str:

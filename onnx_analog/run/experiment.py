@@ -23,10 +23,10 @@ from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.display import counted, score
 from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph.build import Stored, detached, reason_against
-from onnx_analog.graph.correction import Cost
+from onnx_analog.graph.correction import Cost, read_as
 from onnx_analog.graph.explorer import users_of
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
-from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, note_verified, read_back, read_with
+from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, note_verified, read_with
 from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.uses import output_axis
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find
@@ -151,7 +151,7 @@ class Experiment:
         self._model = model.model if isinstance(model, ProtectedModel) else model
         self._reference = reference
         self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
-        self._read_mark = read_back(self._model)
+        self._read_mark = read_as(self._model)
         is_original = self._protected is None and self._read_mark is None
         self.original_known = is_original or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._network.inputs)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from onnx_analog.display import Shown, counted, percent_as_given, rounded_up, score
-from onnx_analog.graph.correction import Cost
+from onnx_analog.graph.correction import Cost, corrected_in_words
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.gate import Decision
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
@@ -89,6 +89,11 @@ class Checked(Shown):
     def answer(self) -> str:
         """The answer in a word: "yes", "no" or "not decided"."""
         return {True: "yes", False: "no", None: "not decided"}[self.holds]
+
+    @property
+    def corrected(self) -> str | None:
+        """What was corrected, and by what, in words; None without a correction."""
+        return None if self.corrected_by is None else corrected_in_words(self.corrected_by, self.correction)
 
     @property
     def scale(self) -> Scale:
@@ -175,8 +180,8 @@ class Checked(Shown):
                 "original" if self.against_original else "stored, without noise",
                 score(self.original, share=self.scale is not DECIBELS),
             )
-        if self.corrected_by is not None:
-            yield "corrected by", self.corrected_by
+        if self.corrected is not None:
+            yield "corrected", self.corrected
         for text in self.warnings:
             yield "warning", text
 

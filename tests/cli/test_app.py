@@ -838,7 +838,9 @@ def arrays(model: Any) -> list[Any]:
 
 
 def test_readback_writes_trial_0_as_a_model_that_decodes_itself(cli):
-    assert done(cli("readback model.protected.onnx --seed 3")) == "1 model, seed 3: model.readback.onnx\n"
+    assert done(cli("readback model.protected.onnx --seed 3")) == (
+        "protected model as read from noisy cells: seed 3, trial 0: model.readback.onnx\n"
+    )
     expected = oa.readback("model.protected.onnx", seed=3).model
     assert same_bits(levels("model.readback.onnx"), levels(expected))
     assert not same_bits(levels("model.readback.onnx"), levels("model.protected.onnx"))

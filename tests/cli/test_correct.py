@@ -49,7 +49,12 @@ def test_evaluate_warns_of_samples_that_are_also_evaluated(cli):  # noqa: F811
 
 @pytest.mark.parametrize("more", ["", " --decoded"])
 def test_readback_writes_the_corrected_model(cli, samples, tmp_path, more):  # noqa: F811
-    done(cli(f"readback model.protected.onnx --seed 3 --correct {samples} -o read.onnx{more}"))
+    kind = "plain weights" if more else "protected model"
+    said = done(cli(f"readback model.protected.onnx --seed 3 --correct {samples} -o read.onnx{more}"))
+    how = "corrected: gain and shift of 2 layers, by 60 samples; 96 numbers kept"
+    assert said == f"{kind} as read from noisy cells: seed 3, trial 0; {how}: read.onnx\n"
+    shown = " ".join(done(cli("evaluate read.onnx --data test.npz --reference model.onnx")).split()) if more else ""
+    assert ("corrected: gain and shift of 2 layers" in shown) is ("decrease from the original" in shown) is bool(more)
     x = np.load(tmp_path / "calib.npz")["x"]
     clean, read = (run(oa.account.__globals__["load_model"](tmp_path / name), {"x": x})[0]
                    for name in ("model.protected.onnx", "read.onnx"))  # fmt: skip
@@ -59,7 +64,11 @@ def test_readback_writes_the_corrected_model(cli, samples, tmp_path, more):  # n
 
 
 def test_readback_of_the_law_and_of_many_trials(cli, samples, tmp_path):  # noqa: F811
-    done(cli(f"readback model.protected.onnx --trials 2 --correct {samples} -o many"))
+    line = f"readback model.protected.onnx --trials 2 --correct {samples} -o many"
+    how = "corrected: gain and shift of 2 layers, by 60 samples; 96 numbers kept"
+    assert done(cli(line)) == f"2 models, seed 0; {how}: many\n"
+    cost = {"by": "60 samples", "layers": 2, "numbers": 96, "bits": 16 * 96}
+    assert body(cli(f"{line} --force --json"))["correction"] == cost
     done(cli("readback model.protected.onnx --correct gain -o law.onnx"))
     assert len(list((tmp_path / "many").glob("*.onnx"))) == 2
     assert (tmp_path / "law.onnx").exists()

@@ -386,7 +386,32 @@ def test_an_evaluation_with_and_without_correction_by_hand():
         "-48.53 to +78.53 points (too few trials)"
     ]  # 0.15 ± 12.7062·0.05
     assert cells(shown, "numbers kept for the correction, 16 bits each") == ["698"]
-    assert "Corrected by 256 samples." in " ".join(shown.split())
+    assert "Corrected: gain and shift of 20 layers, by 256 samples." in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (Cost(2, 2), "Corrected: the gain of 2 tensors, by the law of the channel."),
+        (Cost(0, 0), "Corrected: nothing, as no tensor loses gain by the law of the channel."),
+    ],
+)
+def test_an_evaluation_says_what_the_law_of_the_channel_corrected(cost, said):
+    found = Evaluation(
+        metric="top1", samples=100, stored=0.9, values=(0.7, 0.8), uncorrected_values=(0.5, 0.7),
+        corrected_by="the law of the channel", correction=cost,
+    )  # fmt: skip
+    assert said in " ".join(text(report.evaluation_table(found)).split())
+
+
+@pytest.mark.parametrize(("original", "row"), [(0.95, ["+5.00 points"]), (None, None)])
+def test_a_model_that_was_read_back_is_compared_with_its_original(original, row):
+    """There are no trials, so the decrease is from the original to the model as it was read, and has no interval."""
+    found = Evaluation(metric="top1", samples=100, original=original, stored=0.9, values=(), read_back="seed 0")
+    shown = text(report.evaluation_table(found))
+    assert (cells(shown, "decrease from the original") if "decrease" in shown else None) == row
+    assert "interval" not in shown
+    assert found.drop == (None if original is None else pytest.approx(0.05))
 
 
 def test_one_strategy_has_nothing_to_be_compared_with():

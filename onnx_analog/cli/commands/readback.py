@@ -132,21 +132,24 @@ def command(
             advance()
         if perturbed.array is not None:
             facts["array"] = perturbed.array.to_dict()
-            lines += [array_table(perturbed.array), f"{perturbed}: {shown(targets[0])}"]
-        else:
-            lines.append(f"1 model, seed {seed}: {shown(targets[0])}")
+            lines.append(array_table(perturbed.array))
+        facts["correction"] = perturbed.correction_dict()
+        lines.append(f"{perturbed}: {shown(targets[0])}")
     else:
         others = {name: value for name, value in settings.items() if name not in ("measured", *OF_MEASURED)}
-        models = api.readbacks(protected, trials=trials, **others)
+        models, corrected = api.readbacks(protected, trials=trials, **others), ""
         with progress("reading noisy cells", trials) as advance:
 
             def writer(path: Path) -> None:
-                next(models).writer()(path)
+                nonlocal corrected
+                perturbed = next(models)
+                perturbed.writer()(path)
+                facts["correction"], corrected = perturbed.correction_dict(), perturbed.corrected
                 advance()
 
             with transactions.tidy_ends(), writing.new_folder(targets[0].parent):
                 writing.write_all({**dict.fromkeys(targets, writer), **writers}, force=force)
-        lines.append(f"{counted(trials, 'model')}, seed {seed}: {shown(targets[0].parent)}")
+        lines.append(f"{counted(trials, 'model')}, seed {seed}{corrected}: {shown(targets[0].parent)}")
     if as_json:
         print_json(facts)
     else:
