@@ -387,7 +387,7 @@ def test_the_table_of_costs_says_which_streams_have_a_code(codes, said):
     manifest = SimpleNamespace(
         totals=SimpleNamespace(original_weights=9), honest=[Line(name=LEVELS, cells=9), *streams]
     )
-    memory = SimpleNamespace(manifest=manifest, more=())
+    memory = SimpleNamespace(manifest=manifest, correction=lambda _: ())
     assert cost_table(memory).caption == f"As the memory allows: {said}."
 
 
