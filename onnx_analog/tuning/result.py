@@ -54,7 +54,8 @@ class Tuned(Shown):
         Weights of each tensor, by storage key.
     best : Answer
     rival : Answer or None
-        The best without analog cells, found in the same way; None if there is none within the budget.
+        The one without analog cells, found in the same way: the best only where its `holds` says that it is shown to
+        keep the goal. None if there is none within the budget.
     analog : Answer or None
         The best with analog cells in every tensor, in as many cells as the answer; None if that has analog cells, or
         there is none so cheap.
@@ -67,7 +68,8 @@ class Tuned(Shown):
     confidence : float
         Of the verification, all its looks together.
     confidence_of_look : float
-        Of the one-sided bound by which each look at the samples that verify is decided.
+        Of the one-sided bound by which each look at the samples that verify is decided: the risk is shared by the
+        searches for the answer and for its rival, and again with a plan that was given.
     protecting : function
         Returns the model as the plan stores it.
     seed : int or None

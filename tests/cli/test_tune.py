@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 
 import numpy as np
 import onnx
@@ -36,6 +37,15 @@ def test_the_answer_is_printed_and_the_plan_written(command, tmp_path):
     plan = oa.Plan.read(tmp_path / "plan.json")
     assert plan.compensated
     assert oa.load(tmp_path / "stored.onnx").plan == plan
+
+
+def test_saved_options_are_named_as_on_the_line_and_give_the_same_plan(command, tmp_path):
+    assert command(f"{TUNE} --max-drop 20 -o plan.json --save-config saved.toml").exit_code == 0
+    body = tomllib.loads((tmp_path / "saved.toml").read_text(encoding="utf-8"))
+    assert (body["out"], body["trials"]) == ("plan.json", 2)
+    assert not {"target", "tune_trials"} & body.keys()
+    assert command("tune --config saved.toml -o again.json").exit_code == 0
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "plan.json").read_bytes()
 
 
 def test_what_is_printed_as_json_is_json(command):

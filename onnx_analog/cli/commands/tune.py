@@ -109,7 +109,7 @@ def command(
 ) -> None:
     """Find the cheapest way to keep MODEL in a memory within a loss.
 
-    Prints the answer and the best digital rival, and then how each tensor is stored. Writes the plan, for `protect
+    Prints the answer and its digital rival, and then how each tensor is stored. Writes the plan, for `protect
     --plan`. Give `protect` samples with `--compensate`, too: without them, weights do not make up for each other's
     rounding errors, as they do here. If the samples do not decide whether the goal holds, everything is still printed
     and written, and the exit code is 4.
