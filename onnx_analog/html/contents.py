@@ -273,7 +273,7 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
     rivals = {name: answer.cells for name, answer in others}
     fewest = None if result.limit is None else result.limit.cells_per_original_weight
     return Page(
-        title=f"Cheapest plan for {result.channel}",
+        title=f"{'Cheapest plan' if result.is_shown else 'Plan'} for {result.channel}",
         verdict=f"{result}.",
         tone="plain" if result.goal.limit is None else _TONES[result.holds],
         numbers=(

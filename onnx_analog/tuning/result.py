@@ -157,6 +157,11 @@ class Tuned(Shown):
         """Return whether an answer is shown to keep the goal, or the goal is a budget, which it keeps."""
         return self.goal.limit is None or answer.holds is True
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether the answer is shown to keep the goal, or the goal is a budget, which it keeps."""
+        return self._is_shown(self.best)
+
     def looks(self) -> Iterator[tuple[str, Look]]:
         """Yield what was verified, in this order, and what it is."""
         others = [] if self.rival is None or self.is_own_rival else [("digital rival", self.rival)]
@@ -192,7 +197,7 @@ class Tuned(Shown):
             return "no digital plan is within the budget" if self.goal.limit is None else "there is no digital rival"
         if self.is_own_rival:
             none = "" if self.analog else ", and no plan with analog cells in every tensor takes as few cells"
-            this = "the best plan" if self._is_shown(self.best) else "the plan"
+            this = "the best plan" if self.is_shown else "the plan"
             return f"{this} is itself digital, so it has no digital rival{none}"
         if self.goal.limit is None:
             return f"the best digital rival: {self.lost(self.rival.verified)}"

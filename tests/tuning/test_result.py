@@ -373,6 +373,7 @@ def test_nothing_that_is_shown_calls_a_rival_or_a_plan_the_best_if_it_is_not_sho
     for text in shown_everywhere(found, tmp_path):
         assert "best digital" not in text
         assert "best plan" not in text
+        assert "cheapest plan" not in text
     assert not [text for text in drawn(found)[2] if "best" in text]
     _, table, *_ = tables_of(found)
     assert not [name for name in text_of(table)[0][0] if "best" in name]
