@@ -68,7 +68,7 @@ def test_the_script_stops_unless_the_answer_is_yes():
     assert case.findtext("system-out").startswith(ended.stdout.splitlines()[0])
     ended = script(gate, cells_small="--strategy raw", cells_large="")  # again in the same folder
     assert (ended.returncode, len(ended.stdout.splitlines())) == (NO, 3)
-    assert ended.stderr == "Error: more than 1 point is lost\n"
+    assert (ended.stdout[:4], ended.stderr) == ("no: ", "")
     assert [child.tag for child in next(ET.parse("survives.xml").getroot().iter("testcase"))] == [
         "failure",
         "system-out",

@@ -24,6 +24,10 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click declares it for the class, and reads it of the instance
 
 
+class Answered(Failure):
+    """An answer that ends a command with an exit code, and was printed already: it is not shown again."""
+
+
 def failure_of(error: Exception, ctx: click.Context) -> click.ClickException:
     """Return what a command ends with because of an error: one line, with options for the names of arguments."""
     if isinstance(error, AnalogError):
@@ -96,6 +100,8 @@ def _message_of(error: BaseException) -> str:
 
 def show_error(error: click.ClickException | AnalogError) -> None:
     """Print an error on stderr; its message is one line."""
+    if isinstance(error, Answered):
+        return
     if isinstance(error, click.exceptions.NoArgsIsHelpError):  # its message is the help
         pass
     elif isinstance(error, click.ClickException):

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_analog.cli.console import Command
-from onnx_analog.cli.failures import Failure
+from onnx_analog.cli.failures import Answered, Failure
 from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files, save_defaults
 from onnx_analog.cli.options import (
     CORRECT,
@@ -37,10 +37,10 @@ class _Gate(Command):
     """A command whose exit code 1 says "no", and nothing else: whatever fails has code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command; the answer "no" has a class of its own."""
+        """Call the command; an answer has a class of its own."""
         try:
             return super().invoke(ctx)
-        except _No:
+        except (_No, Answered):
             raise
         except click.ClickException as error:
             if error.exit_code != NO:
@@ -50,10 +50,8 @@ class _Gate(Command):
             ctx.exit(FAILED if ended.exit_code == NO else ended.exit_code)
 
 
-class _No(click.ClickException):
-    """More than the limit is lost."""
-
-    exit_code = NO
+class _No(Failure):
+    """More than the limit is lost; said on stderr too, where stdout is for programs."""
 
 
 @click.command(cls=_Gate)
@@ -118,7 +116,6 @@ def command(
         show(test_reports.with_option(str(checked)), *inputs_lines(checked.preprocessing), *reports.lines(report))
         if junit is not None:
             show(f"JUnit: {shown(junit)}")
-    if checked.holds is False:
-        raise _No(checked.verdict)
-    if checked.holds is None:
-        raise Failure(test_reports.with_option(checked.verdict), UNDECIDED)
+    if not checked.holds:
+        verdict, code = test_reports.with_option(checked.verdict), NO if checked.holds is False else UNDECIDED
+        raise (_No if as_json else Answered)(verdict, code)
