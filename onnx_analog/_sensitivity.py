@@ -33,6 +33,7 @@ def sensitivity(
     *,
     plan: AnyPlan | None = None,
     channel: AnyChannel | None = None,
+    reference: AnyModel | None = None,
     by: Iterable[str] = DEFAULTS.by,
     all_but: int = DEFAULTS.all_but,
     trials: int = DEFAULTS.sensitivity_trials,
@@ -75,6 +76,9 @@ def sensitivity(
         How a plain model is stored, as in `protect`.
     channel : channel, optional
         The memory. A protected model is read through it, if its output range covers that of the stored channel.
+    reference : model, optional
+        The original, to tell what storing alone loses; a plain model is its own. Losses of parts are counted from the
+        model as it was written all the same, and correction is towards that.
     by : sequence of str
         Kinds of parts: "tensor", "class" and "stream" (of all tensors), "tensor-class" and "tensor-stream" (of each).
     all_but : int, 0 to 10,000
@@ -116,7 +120,7 @@ def sensitivity(
     check_type("modifiers", modifiers, Modifiers, "Modifiers")
     check_function("progress", progress)
     memory = memory_of(
-        model, plan=plan, channel=channel, reference=None, integers=given["integers"], modifiers=modifiers,
+        model, plan=plan, channel=channel, reference=reference, integers=given["integers"], modifiers=modifiers,
         sparsity=given["sparsity"], prune_scope=prune_scope, selection=selection, compensate=compensate,
         settings=settings,
     )  # fmt: skip

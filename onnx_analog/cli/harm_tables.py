@@ -31,6 +31,8 @@ def _notes(harms: Harms) -> Iterator[str]:
     used = f"{counted(harms.trials, 'trial')} of each part, {counted(harms.samples, 'sample')}"
     yield f"{harms.metric}, {harms.channel}; {used}"
     yield "In each row, only the named part has noise; losses are relative to a read without noise"
+    if harms.storing is not None:
+        yield f"By storing alone, relative to the original: {harms.scale.lost(harms.storing)}"
     yield "Share: divergence of the outputs, relative to that with noise in all cells. Shares need not add up to 100 %"
     if any(harm.all_but for harm in harms.parts):
         yield "All but it: the loss and the share that remain if only this part has no noise"

@@ -400,7 +400,7 @@ def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page
         title=f"Sensitivity{f' of {result.model}' * bool(result.model)}",
         verdict=f"{_sentence(str(result))}.",
         tone="plain",
-        numbers=(*stored, *_cell_numbers(memory)),
+        numbers=(*stored, *_storing(result), *_cell_numbers(memory)),
         warnings=result.warnings,
         sections=(_parts_section(result), *(() if memory is None else sections(memory))),
         facts=_facts(
@@ -410,6 +410,13 @@ def _of_sensitivity(result: Harms, memory: Memory | None, counting: str) -> Page
         ),
         references=references(_channels(memory)),
     )  # fmt: skip
+
+
+def _storing(result: Harms) -> Iterator[Number]:
+    """Yield what storing alone loses, where the original is known."""
+    if result.storing is not None:
+        note = "from the original to the model as stored, without noise; losses of parts leave it out"
+        yield Number("by storing alone", result.scale.lost(result.storing), note)
 
 
 def _parts_section(result: Harms) -> Section:

@@ -21,7 +21,7 @@ from onnx_analog.errors import DataError, OptionError
 from onnx_analog.run import metrics
 from onnx_analog.run.experiment import Experiment
 from onnx_analog.run.parts import MOST_CLASSES, Part, Parts
-from onnx_analog.tuning.drops import is_noise, noise, right, right_against
+from onnx_analog.tuning.drops import is_noise, losses, noise, right, right_against
 from onnx_analog.tuning.harm import Harm, Harms, Outcome
 from onnx_analog.tuning.sensitivity import divergence
 
@@ -81,6 +81,7 @@ def harms(
         stored=None
         if chosen.compares
         else float(experiment.metric(parts.written, labels=experiment.data.labels, clean=experiment.clean)),
+        storing=_storing(experiment, parts),
         samples=len(experiment.data),
         trials=gauge.count,
         seed=seed,
@@ -92,6 +93,15 @@ def harms(
         corrected_by=None if corrector is None else str(experiment.correcting),
         correction=None if corrector is None else corrector.cost,
     )
+
+
+def _storing(experiment: Experiment, parts: Parts) -> float | None:
+    """Return the mean loss from the original to the model as it was written; None if the original is not known."""
+    if not experiment.original_known:
+        return None
+    with np.errstate(all="ignore"):
+        loss = float(losses(experiment)(parts.written).mean())
+    return loss if np.isfinite(loss) else None
 
 
 def _with_rest(gauge: Gauge, found: Sequence[Harm], most: int) -> list[Harm]:

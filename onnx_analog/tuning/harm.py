@@ -108,6 +108,8 @@ class Harms(Shown):
     channel : str
     users : Users
         The nodes that take weights, by their ids in Model Explorer.
+    storing : float or None
+        What storing alone loses, relative to the original; None if that is not known.
     model : str or None
     preprocessing : str
     corrected_by : str or None
@@ -130,6 +132,7 @@ class Harms(Shown):
     alike: bool
     channel: str
     users: Users
+    storing: float | None = None
     model: str | None = None
     preprocessing: str = ""
     corrected_by: str | None = None
@@ -317,9 +320,11 @@ class Harms(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
+        name = "sqnr_db" if self.scale is DECIBELS else "points_lost"
         return {
             "metric": self.metric,
             "stored": self.stored,
+            "storing": None if self.storing is None else {name: self.scale.number(self.storing)},
             "samples": self.samples,
             "trials": self.trials,
             "trials_alike": self.alike,

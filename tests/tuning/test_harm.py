@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 import onnx_analog as oa
 from onnx_analog.cli import main
+from onnx_analog.cli.harm_tables import tables_of
 from onnx_analog.errors import DataError, OptionError
 from tests.models import model, proto
-from tests.run.nets import rows
+from tests.run.nets import LINEAR, rows
 
 NET = """
     net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
@@ -307,4 +308,23 @@ def test_a_wrong_share_is_seen(found):
     """The tests above reject shares of another total."""
     assert found.share(found.parts[0]) != pytest.approx(
         found.parts[0].divergence / sum(harm.divergence for harm in found.of("tensor"))
+    )
+
+
+@pytest.mark.parametrize("how", ["plain", "protected", "without"])
+def test_what_storing_alone_loses_is_that_of_evaluate_without_trials(how):
+    """A plain model is its own original; of a protected one, the reference is."""
+    original, data = model(LINEAR), rows(200)
+    stored = oa.protect(original, integers=4)
+    labelled = (data.inputs["x"], np.random.default_rng(0).integers(16, size=200))
+    given = {"plain": (original, {"integers": 4}), "protected": (stored, {"reference": original})}.get(
+        how, (stored, {})
+    )
+    found = oa.sensitivity(given[0], labelled, trials=1, by=["stream"], **given[1])
+    evaluated = oa.evaluate(stored, labelled, reference=original, trials=0)
+    assert found.storing == (None if how == "without" else pytest.approx(evaluated.original - evaluated.stored))
+    text = " ".join(str(table.caption) for table in tables_of(found))
+    assert ("By storing alone, relative to the original: " in text) == (how != "without")
+    assert found.to_dict()["storing"] == (
+        None if how == "without" else {"points_lost": pytest.approx(100 * found.storing)}
     )

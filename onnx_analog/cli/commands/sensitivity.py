@@ -35,6 +35,12 @@ from onnx_analog.cli.settings import argument
 @DATA
 @MEMORY
 @CORRECT
+@click.option(
+    "--reference",
+    type=FILE,
+    help="The original model, to show what storing alone loses. A plain MODEL is its own. Losses of parts are relative "
+    "to MODEL as stored, read without noise.",
+)
 @argument("by")
 @argument("all_but")
 @argument("sensitivity_trials", flag="trials")
