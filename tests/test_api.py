@@ -909,10 +909,8 @@ def test_a_folder_of_another_sweep_is_refused_by_what_differs(what, tmp_path):
         files.write_model(model(TWO, seed=1), path)
     if what == "data":
         np.savez(data, x=2 * pixels, y=images().labels)
-    named = {"model": "models_sha256", "data": "data_sha256", "selection": "min_size", "mean": "input_mean"}.get(
-        what, what
-    )
-    with pytest.raises(OutputError, match=f"holds a sweep with {named} "):
+    said = {"model": "the file of another model", "data": "other data", "selection": "min_size is 10"}
+    with pytest.raises(OutputError, match=said.get(what, f"{what} is .*, and it is .* in the sweep of")):
         oa.sweep(path, data, out=tmp_path / "out", **ONE, **options)
 
 

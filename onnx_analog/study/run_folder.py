@@ -42,6 +42,16 @@ Take = Callable[[Row], AddTrial]
 TRIALS, PARQUET, POINTS, CONSTANTS, LOCK = "trials.csv", "trials.parquet", "points.csv", "sweep.json", ".lock"
 CONFIG, PLOT = "sweep.toml", "points.png"  # which the command line adds
 _LARGEST = 16 * reading.MIB  # bytes of sweep.json
+_ARGUMENTS = {"input_mean": "mean", "input_std": "std", "models": "model"}  # of constants with other names
+_OTHER = {  # what the constants that say nothing to a reader are of
+    "data_sha256": "other data",
+    "inputs_sha256": "other inputs of the model",
+    "models_sha256": "the file of another model",
+    "weights_sha256": "other weights",
+    "metric_sha256": "another function as metric",
+    "correct_sha256": "other samples that correct",
+    "compensate_sha256": "other samples that compensate",
+}
 _PIECE = 2**16  # bytes that are looked at at once for the end of a line
 
 
@@ -118,10 +128,7 @@ class Folder:
         mine = json.loads(json.dumps(self._constants))
         for name in {**mine, **there}:
             if json.dumps(mine.get(name)) != json.dumps(there.get(name)):  # false is not 0
-                raise OutputError(
-                    f"{str(self._path)!r} holds a sweep with {name} {there.get(name)!r}, and this one has "
-                    f"{mine.get(name)!r}: choose another folder"
-                )
+                raise OutputError(_apart(name, mine.get(name), there.get(name), repr(str(self._path))))
 
     def _write_constants(self) -> None:
         """Say whose folder it is, before anything else is in it."""
@@ -326,3 +333,21 @@ def _cut(path: Path) -> None:
             end = start
         if end < size:
             file.truncate(end)
+
+
+def _apart(name: str, mine: Any, there: Any, where: str) -> str:
+    """Return what to say of a folder of another sweep: it begins with the argument that differs."""
+    if name in _OTHER and None not in (mine, there):
+        return f"{where} holds a sweep with {_OTHER[name]}: choose another folder"
+    argument = _ARGUMENTS.get(name, name.removesuffix("_sha256"))
+    if mine is None:  # which may be samples without a file
+        return f"{argument} is not {_shown(there)}, as it is in the sweep of {where}: choose another folder"
+    was = "not" if there is None else _shown(there)
+    return f"{argument} is {_shown(mine)}, and it is {was} in the sweep of {where}: choose another folder"
+
+
+def _shown(value: Any) -> str:
+    """Return a constant as a user writes it."""
+    if isinstance(value, list):
+        return ",".join(map(_shown, value)) or "none"
+    return repr(value) if isinstance(value, str) else json.dumps(value)

@@ -643,12 +643,21 @@ def test_what_is_there_is_not_computed_again(cli, tmp_path):
     assert processes(log).total() == 6 + 4 + 2
 
 
-@pytest.mark.parametrize(("line", "said"), [("--seed 1", "seed"), ("--samples 9", "samples"), ("--batch 9", "batch")])
+@pytest.mark.parametrize(("line", "said"), [("--seed 1", 0), ("--samples 9", 60), ("--batch 9", 64)])
 def test_a_folder_of_another_sweep_is_refused_and_kept(cli, tmp_path, line, said):
     done(cli(TO))
     before = contents(tmp_path / "out")
-    assert_refused(cli(f"{TO} {line}"), 1, f"holds a sweep with {said}")
+    assert_refused(
+        cli(f"{TO} {line}"), 1, f"Error: {line.replace(' ', ' is ')}, and it is {said} in the sweep of 'out'"
+    )
     assert contents(tmp_path / "out") == before
+
+
+def test_a_folder_of_images_that_were_normalised_otherwise_names_the_option(cli, tmp_path):
+    np.savez("bytes.npz", x=np.full((9, 16), 51, np.uint8), y=np.zeros(9, int))
+    line = TO.replace("test.npz", "bytes.npz")
+    done(cli(line))
+    assert_refused(cli(f"{line} --mean 0.5"), 1, "Error: --mean is 0.5, and it is 0.0 in the sweep of 'out': choose")
 
 
 def test_a_folder_of_a_metric_that_was_changed_is_refused_and_kept(cli, tmp_path):
@@ -659,7 +668,7 @@ def test_a_folder_of_a_metric_that_was_changed_is_refused_and_kept(cli, tmp_path
     (tmp_path / "own_metrics.py").write_text(other, encoding="utf-8")
     sys.modules.pop("own_metrics")
     linecache.clearcache()
-    assert_refused(cli(line), 1, "holds a sweep with metric_sha256")
+    assert_refused(cli(line), 1, "holds a sweep with another function as metric")
     assert contents(tmp_path / "out") == before
 
 
@@ -672,7 +681,7 @@ def test_a_folder_of_inputs_that_were_made_in_another_way_is_refused(cli, tmp_pa
         assert found.exit_code == code
         sys.modules.pop("own_inputs")
         shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
-    assert "holds a sweep with inputs_sha256" in found.stderr
+    assert "holds a sweep with other inputs of the model" in found.stderr
 
 
 WATCHED = FAST.replace("--trials 3 --engine serial", "--trials 5 --metric own_metrics:watched --out out")
