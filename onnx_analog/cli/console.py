@@ -25,6 +25,7 @@ from onnx_analog.cli.printing import drop_stdout, open_streams, writing_stdout
 from onnx_analog.errors import AnalogError
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = TypeVar("P", click.Parameter, click.Option, click.Option | None)
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,10 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self._stopped, self._saves_config = stopped, saves_config
         self.params += _common_options()
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option --help, which says so where stdout fails."""
+        return _prints(super().get_help_option(ctx))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options into the help, by section, in the order in which sections first appear."""
@@ -141,6 +146,13 @@ class Command(click.Command):
             logger.info("%s: %.1f s", ctx.command_path, time.monotonic() - start)
 
 
+def _prints(option: P) -> P:
+    """Let an option that prints something and ends say so where stdout fails."""
+    if option is not None and option.callback is not None and not hasattr(option.callback, "__wrapped__"):
+        option.callback = writing_stdout()(option.callback)
+    return option
+
+
 def _common_options() -> list[click.Parameter]:
     """Return the options that every command has."""
     return [
@@ -165,6 +177,16 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for param in self.params:
+            if param.is_eager:
+                _prints(param)
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Return the option --help, which says so where stdout fails."""
+        return _prints(super().get_help_option(ctx))
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line; an error is one line, after the usage if it is a usage error."""
         standalone_mode = kwargs.get("standalone_mode", True)
@@ -174,13 +196,17 @@ class Group(click.Group):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")  # a σ that a pipe's encoding lacks is no reason to fail
         try:
-            with writing_stdout():
-                code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except (click.ClickException, AnalogError) as error:
             if not standalone_mode:
                 raise
             show_error(error)
             sys.exit(error.exit_code)
+        except OSError as error:  # of what is looked at before a command runs
+            if not standalone_mode:
+                raise
+            show_error(failure_of(error, click.Context(self)))
+            sys.exit(1)
         except click.Abort:  # an interrupt before the command has begun
             if not standalone_mode:
                 raise

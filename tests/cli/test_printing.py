@@ -114,7 +114,9 @@ COMMAND = [sys.executable, "-m", "onnx_analog"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("line", ["--help", "--version", "channel list", "channel list --json"])
+@pytest.mark.parametrize(
+    "line", ["--help", "--version", "plan --help", "inspect --help", "channel list", "channel list --json"]
+)
 def test_a_full_disk_on_stdout_is_one_line(line):
     with Path("/dev/full").open("w") as full:
         found = subprocess.run([*COMMAND, *line.split()], stdout=full, stderr=subprocess.PIPE, text=True)
@@ -122,6 +124,14 @@ def test_a_full_disk_on_stdout_is_one_line(line):
         1,
         "Error: cannot write to the standard output: No space left on device\n",
     )
+
+
+@pytest.mark.parametrize("line", ["inspect", "inspect m.onnx --config", "protect m.onnx -o", "evaluate m.onnx --data"])
+def test_a_name_that_no_file_can_have_is_not_a_failure_of_stdout(line, tmp_path):
+    found = subprocess.run([*COMMAND, *line.split(), "x" * 5000], capture_output=True, text=True, cwd=tmp_path)
+    assert found.returncode in (1, 2)
+    assert "standard output" not in found.stderr
+    assert "Traceback" not in found.stderr
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&-"])

@@ -9,7 +9,7 @@ import click
 
 from onnx_analog.cli.console import Command
 from onnx_analog.cli.options import FORCE, JSON, OUT, OUT_OR_FOLDER, SEED, shown
-from onnx_analog.cli.printing import print_json, show
+from onnx_analog.cli.printing import print_json, show, writing_stdout
 from onnx_analog.cli.progress import status, watch
 from onnx_analog.cli.types import Whole
 from onnx_analog.display import percent
@@ -110,7 +110,8 @@ def command(
             }
         )
     say("To store a model of your own in the same way:")
-    click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
+    with writing_stdout():
+        click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
     return None
 
 
