@@ -17,7 +17,7 @@ from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted
 from onnx_analog.graph.protected import ProtectedModel, open_protected
 from onnx_analog.graph.reader import Reader, check_trial, read_side
-from onnx_analog.graph.stored import READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, channels_of, read_with
+from onnx_analog.graph.stored import READ_DIGESTS_KEY, READBACK_KEY, StoredTensor, channels_of, read_with, simulated
 
 __all__ = ["ReadbackPass"]
 
@@ -73,7 +73,7 @@ class ReadbackPass(ir.passes.FunctionalPass):
         schemes = read_with(protected.schemes, self.channel, self.modifiers)
         reads = [self._read(tensor, schemes[tensor.scheme]) for tensor in protected.tensors]
         channels = channels_of(schemes[tensor.scheme] for tensor in protected.tensors)
-        return replaced(perturbed, reads, f"seed {self.seed}, trial {self.trial}, channel {channels}")
+        return replaced(perturbed, reads, simulated(self.seed, self.trial, channels))
 
     def _read(self, tensor: StoredTensor, scheme: Scheme) -> Read:
         """Return levels of one tensor; signs and classes if any may have been read wrongly."""

@@ -12,10 +12,12 @@ from onnx_analog.errors import is_function_name
 
 
 class _Path(click.Path):
-    """A path; refuses a zero byte, which a file of options may hold."""
+    """A path; refuses an empty one, and a zero byte, which a file of options may hold."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or fail as click does."""
+        if not os.fspath(value):
+            self.fail("the path is empty", param, ctx)
         if "\0" in str(value):
             self.fail("a path cannot hold a zero byte", param, ctx)
         return super().convert(value, param, ctx)
@@ -33,7 +35,8 @@ class FileOr(_Path):
         text = os.fspath(value)
         if text == self._word:
             return text
-        if not (Path(text).exists() or Path(text).suffix or os.sep in text):  # it does not look like a path
+        like_a_path = not text or "\0" in text or Path(text).exists() or Path(text).suffix or os.sep in text
+        if not like_a_path:
             self.fail(f"{text!r} is neither a file nor the word {self._word}", param, ctx)
         return super().convert(value, param, ctx)
 
@@ -65,11 +68,9 @@ class _Out(_Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path, or fail as click does."""
         text = os.fspath(value)
-        if not text:
-            self.fail("the path is empty", param, ctx)
         if text == "-":
             self.fail("'-' would be a file, not the standard output. Write ./- for a file of that name", param, ctx)
-        if not self._folder and (text.endswith("/") or Path(text).name in ("", "..")):
+        if text and not self._folder and (text.endswith("/") or Path(text).name in ("", "..")):
             self.fail(f"{text!r} is a folder; a file is needed", param, ctx)
         return super().convert(value, param, ctx)
 

@@ -137,16 +137,26 @@ def note_verified(model: ir.Model, verified: Verified | None) -> None:
         model.metadata_props[VERIFIED_KEY] = json.dumps(verified.to_dict(), ensure_ascii=False, separators=(",", ":"))
 
 
+_SIMULATED = "seed "  # how the entry of a simulated read begins; that of a measured array has no seed
+
+
 def read_back(model: ir.Model) -> str | None:
     """Return the metadata entry that `ReadbackPass` leaves: "seed 0, trial 0, channel pcm"; None if there is none."""
     return model.metadata_props.get(READBACK_KEY)
 
 
+def simulated(seed: int, trial: int, channels: str) -> str:
+    """Return the entry of a model that was read in a simulation."""
+    return f"{_SIMULATED}{seed}, trial {trial}, channel {channels}"
+
+
 def read_already(mark: str) -> str:
     """Return why a model with that entry is not read, and what to do: it would have noise twice."""
-    simulated = "Name the protected model, which has every trial."
+    of_seed = "Name the protected model, which has every trial."
     measured = "Read the array again into a plain model (readback --decoded), which can be evaluated."
-    return f"the model was read from noisy cells already ({mark}). {simulated if mark[:5] == 'seed ' else measured}"
+    return (
+        f"the model was read from noisy cells already ({mark}). {of_seed if mark.startswith(_SIMULATED) else measured}"
+    )
 
 
 def is_protected(model: ir.Model) -> bool:

@@ -257,7 +257,7 @@ def _as_given(function: Function) -> Function:
     return function.function if isinstance(function, LowerIsBetter) else function
 
 
-def source_digest(metric: Function) -> str | None:
+def code_digest(metric: Function) -> str | None:
     """Return the SHA-256 of a metric's source text, as hex, so that another of the same name is told from it.
 
     None for those of this package, and where there is no text, as for what was typed in. Functions that it calls are

@@ -187,7 +187,7 @@ def prepare(
         if case.compensate is not None:
             warn_of_left(operands_of(case.model, find(case.model, grid.selection).weights).left)
     common = {
-        "metric": chosen.metric.name, "metric_sha256": metrics.source_digest(chosen),
+        "metric": chosen.metric.name, "metric_sha256": metrics.code_digest(chosen),
         "output": [experiment.chosen.output for experiment in experiments],
         "class_axis": chosen.class_axis, "seed": grid.seed, "batch": batch,
         "providers": list(providers), **worker.versions(),

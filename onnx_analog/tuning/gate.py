@@ -35,6 +35,7 @@ RISK_OF_TRIALS = 0.2  # their share of the risk, where trials differ
 FIRST_LOOK = 3  # trials: of two, Student's quantile is of no use
 MOST_TRIALS = 10_000
 _MOST_SAMPLES = 10**9
+_BY_LUCK = 0.95  # probability of a spread of trials that alike ones stay below: a larger one is their own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +242,7 @@ class Losses:
         own = self._residual() / len(self._of_samples)
         variance = max(float(np.var(self._means, ddof=1)) if self.trials > 1 else math.inf, own)
         if samples is not None:
-            by_luck = float(scipy.stats.chi2.ppf(0.95, self.trials - 1)) / max(self.trials - 1, 1)
+            by_luck = float(scipy.stats.chi2.ppf(_BY_LUCK, self.trials - 1)) / max(self.trials - 1, 1)
             shrinking = variance if variance <= by_luck * own else own
             variance += shrinking * (len(self._of_samples) / samples - 1)
         part = RISK_OF_TRIALS * risk * 2 / (count * (count - 1))

@@ -22,6 +22,7 @@ from onnx_analog.run.metrics import (
     Chosen,
     Field,
     agreement,
+    code_digest,
     described,
     exact_match,
     mse,
@@ -30,7 +31,6 @@ from onnx_analog.run.metrics import (
     perplexity,
     r2,
     relative_error,
-    source_digest,
     sqnr_db,
     token_accuracy,
     top1,
@@ -501,7 +501,7 @@ def test_lower_may_be_better_of_a_function_that_does_not_say_so():
     known = described(metric_of(given))
     assert (known.name, known.higher_is_better, known.share) == ("loss", False, True)
     assert given([np.full(1, 0.25)], labels=None, clean=[]) == 0.25
-    assert source_digest(given) == source_digest(loss) is not None  # rows of a folder remain those of the metric
+    assert code_digest(given) == code_digest(loss) is not None  # rows of a folder remain those of the metric
     assert named.loads(named.dumps(given))([np.ones(1)], labels=None, clean=[]) == 1
     assert directed(loss, lower_is_better=False) is loss
 
@@ -556,7 +556,7 @@ def source(text: str, tmp_path, monkeypatch) -> str | None:
     sys.modules.pop("own_source", None)
     importlib.invalidate_caches()
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    return source_digest(importlib.import_module("own_source").metric)
+    return code_digest(importlib.import_module("own_source").metric)
 
 
 def test_what_changes_its_shape_with_noise_is_not_compared():
@@ -579,13 +579,13 @@ class Callable:
 
 
 def test_an_object_that_is_called_is_told_by_its_class():
-    assert source_digest(Callable()) == source_digest(Callable()) is not None
+    assert code_digest(Callable()) == code_digest(Callable()) is not None
 
 
 def test_no_text_no_digest():
-    assert source_digest(eval("lambda outputs, *, labels, clean: 0.0")) is None
-    assert source_digest(max) is None
-    assert [source_digest(metric) for metric in (top1, agreement, sqnr_db)] == [None] * 3
+    assert code_digest(eval("lambda outputs, *, labels, clean: 0.0")) is None
+    assert code_digest(max) is None
+    assert [code_digest(metric) for metric in (top1, agreement, sqnr_db)] == [None] * 3
 
 
 # ------------------------------------------------------------------------------------------ functions of the user's

@@ -409,6 +409,38 @@ def test_what_was_searched_for_is_known_by_its_cells_or_by_what_it_loses(goal, m
     assert best.looks
 
 
+@pytest.mark.parametrize(("ranks", "winner"), [([3, 2], 1), ([2, 3], 0), ([2, 2], 0)])
+@pytest.mark.parametrize("sure", [(True, True), (True, False), (False, True)])
+def test_of_two_searches_the_surer_is_verified_and_then_the_one_of_fewer_cells(ranks, winner, sure):
+    found = [SimpleNamespace(rank=(not each, cells)) for each, cells in zip(sure, ranks, strict=True)]
+    stub = SimpleNamespace(
+        _found=lambda *_: found[0],
+        _found_among=lambda *_: found[1:],
+        _path=lambda _: None,
+        _of=SimpleNamespace(decoding="table", candidates=None, wholes=None),
+        _verified=lambda chosen, _: chosen,
+    )
+    winner = winner if all(sure) else sure.index(True)
+    assert search.Search.best(stub, Goal(max_drop=1)) is found[winner]
+
+
+@pytest.mark.parametrize("plan", [None, oa.Plan(default=oa.Scheme.int4()), oa.Plan(default=oa.Scheme.int8())])
+def test_a_search_is_ranked_by_the_cells_of_the_cheapest_that_held(plan, monkeypatch):
+    seen, found_by = [], search.Search._found
+
+    def spy(self, allocations, whole, goal):
+        found = found_by(self, allocations, whole, goal)
+        held = [allocations[found.place], *([] if found.first is None else [found.first])]
+        if goal.limit is not None:  # and not within a budget, where the loss ranks
+            seen.append((found.rank, (not found.sure, min(map(self._cells, held)))))
+        return found
+
+    monkeypatch.setattr(search.Search, "_found", spy)
+    small(max_drop=40, decoding="table", plan=plan)
+    assert len(seen) >= 2
+    assert [rank for rank, _ in seen] == [expected for _, expected in seen]
+
+
 def test_a_budget_that_no_digital_plan_keeps_has_a_plan_with_analog_cells():
     """Without a code, a digital index takes more cells than one analog cell for each weight."""
     tuned = small(budget=1.5, decoding="none", correction=False)
