@@ -246,8 +246,8 @@ def marked_for(plan: Plan, *models: Any, pruned: float = 0.0) -> Plan:
     pruned : float
         Share of their weights that are pruned first.
     """
-    for digest in map(model_digest, models):
-        plan = marked_for_model(plan, digest, pruned=bool(pruned))
+    for model in models:
+        plan = marked_for_model(plan, _model_digests(model), pruned=bool(pruned))
     return plan
 
 
@@ -410,8 +410,13 @@ def correcting(
 
 def model_digest(model: Any) -> str | None:
     """Return the SHA-256 of the files of a model, if it is given as one; see `onnx_analog.graph.files.model_digest`."""
+    return next(iter(_model_digests(model)), None)
+
+
+def _model_digests(model: Any) -> tuple[str, ...]:
+    """Return the digests by which the files of a model may be known; none if it is not given as a file."""
     of_file = isinstance(model, str | os.PathLike) and Path(model).is_file()  # a pipe has been read, and is empty now
-    return files.model_digest(model) if of_file else None
+    return files.model_digests(model) if of_file else ()
 
 
 def note_origin(model: ir.Model, source: ModelLike, command: str | None = None) -> None:
@@ -419,7 +424,7 @@ def note_origin(model: ir.Model, source: ModelLike, command: str | None = None) 
     for key in (SOURCE_KEY, COMMAND_KEY, MANIFEST_KEY):
         model.metadata_props.pop(key, None)
     if isinstance(source, str | os.PathLike) and Path(source).is_file():  # a pipe has been read, and is empty now
-        model.metadata_props[SOURCE_KEY] = files.file_digest(source)
+        model.metadata_props[SOURCE_KEY] = files.own_digests(source)[0]
     if command is not None:
         model.metadata_props[COMMAND_KEY] = command
 

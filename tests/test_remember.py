@@ -2,16 +2,23 @@
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from click.testing import CliRunner
 
 import onnx_analog as oa
 from onnx_analog import demo
+from onnx_analog._inputs import marked_for
+from onnx_analog.cli import main
 from onnx_analog.errors import OptionError
+from onnx_analog.graph import files, normalisation
 from onnx_analog.graph.normalisation import Normalisation
 from onnx_analog.run.data import Dataset
+from tests.coding.test_verified import record
 
 NUMBERS: dict[str, Any] = {"mean": 0.1307, "std": 0.3081}
 FEW: dict[str, Any] = {"samples": 100}
@@ -136,3 +143,56 @@ def test_a_sweep_notes_the_numbers_only_where_images_are_normalised(remembering,
     for name, data, mean in (("bytes", demo.IMAGES, [0.1307]), ("floats", floats, [0.0])):
         oa.sweep(remembering, data, trials=1, samples=8, channel="gaussian:sigma=0.05", out=tmp_path / name)
         assert json.loads((tmp_path / name / "sweep.json").read_text(encoding="utf-8"))["input_mean"] == mean
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Return a function that calls the command line in a folder with a model."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(demo.MODEL.read_bytes())
+    return lambda line: CliRunner().invoke(main, line.split(), prog_name="onnx-analog")
+
+
+def test_the_command_keeps_the_file_and_what_it_is_known_by(cli):
+    """The entry stands at the end, however often it is written; it is the same for the library."""
+    before = Path("model.onnx").read_bytes()
+    for source, target, mean in (("model.onnx", "a.onnx", 0.1307), ("a.onnx", "b.onnx", 0.5)):
+        assert cli(f"remember {source} --mean {mean} --std 0.3081 -o {target}").exit_code == 0
+        assert Path(target).read_bytes()[: len(before)] == before
+        assert oa.inspect(target).normalisation == Normalisation((mean,), (0.3081,))
+        assert files.model_digest(target) == files.file_digest("model.onnx") != files.file_digest(target)
+        assert files.model_digests(target)[1] == files.file_digest(target)  # of records of earlier versions
+    assert len(Path("b.onnx").read_bytes()) - len(before) == len(normalisation.at_end(Path("b.onnx")))
+    onnx.checker.check_model(onnx.load("b.onnx"))
+
+
+def test_another_change_of_the_file_is_another_model(cli):
+    """A byte before the entry, or anything behind it, tells two files apart."""
+    assert cli("remember model.onnx --mean 0.1307 --std 0.3081 -o a.onnx").exit_code == 0
+    data = bytearray(Path("a.onnx").read_bytes())
+    Path("behind.onnx").write_bytes(bytes(data) + onnx.ModelProto(doc_string="more").SerializeToString())
+    data[len(data) // 2] ^= 1
+    Path("within.onnx").write_bytes(bytes(data))
+    expected = files.model_digest("model.onnx")
+    for name in ("behind.onnx", "within.onnx"):
+        assert expected not in files.own_digests(name)
+
+
+def test_a_model_that_remembers_is_the_one_that_its_plan_and_protected_models_are_of(cli, caplog):
+    """Whichever of the two files a plan was verified with, or a model was protected from."""
+    assert cli("remember model.onnx --mean 0.1307 --std 0.3081 -o a.onnx").exit_code == 0
+
+    def reason(digest, model):
+        found = marked_for(oa.Plan(verified=record(model_sha256=digest)), model)
+        return found.verified.otherwise
+
+    names = ("model.onnx", "a.onnx")
+    for name, other in (names, names[::-1]):
+        assert [reason(files.model_digest(name), each) for each in names] == [None, None]
+        oa.protect(name).save("p.onnx", force=True)
+        caplog.clear()
+        oa.evaluate("p.onnx", demo.IMAGES, reference=other, **FEW, **NUMBERS, trials=0)
+        assert "the reference is not the file" not in caplog.text
+    of_earlier_version = files.file_digest("a.onnx")
+    assert reason(of_earlier_version, "a.onnx") is None
+    assert "another model" in reason(of_earlier_version, "model.onnx")

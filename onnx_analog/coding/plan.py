@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -356,12 +356,15 @@ def changed_since(plan: Plan) -> Iterator[str]:
         yield f"{reason}, so what was verified does not hold here; it was {plan.verified.correction}"
 
 
-def marked_for_model(plan: Plan, sha256: str | None, *, pruned: bool) -> Plan:
-    """Return a plan, marked if it was verified with another model, as digests of files tell, or without pruning it."""
+def marked_for_model(plan: Plan, sha256: Collection[str], *, pruned: bool) -> Plan:
+    """Return a plan, marked if it was verified with another model, as digests of files tell, or without pruning it.
+
+    The model may be known by several digests; of one that is no file, there are none.
+    """
     theirs = None if plan.verified is None else plan.verified.model_sha256
     if pruned:
         return plan.marked("the model was pruned, and the plan was verified without that")
-    if theirs is not None and sha256 is not None and theirs != sha256:
+    if theirs is not None and sha256 and theirs not in sha256:
         return plan.marked("the plan was verified with another model, as the SHA-256 of its files tells")
     return plan
 

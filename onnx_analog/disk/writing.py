@@ -29,6 +29,15 @@ def write_text(text: str) -> Writer:
     return write
 
 
+def write_bytes(data: bytes) -> Writer:
+    """Return a writer of `data`."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
+
+
 def data_beside(model: Path) -> Path:
     """Return the file that the tensors of a model at this path go to, if they do not fit into it."""
     return model.parent / f"{model.name}.data"

@@ -18,7 +18,7 @@ from google.protobuf.message import EncodeError
 
 from onnx_analog.disk import kinds, reading, transactions
 from onnx_analog.errors import ModelError, OutputError, require_path
-from onnx_analog.graph import checking, kept, runtime, skeleton
+from onnx_analog.graph import checking, kept, normalisation, runtime, skeleton
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
@@ -29,6 +29,7 @@ LARGEST_FILE = 2**31 - 1  # bytes that protobuf reads
 _ASKED_BYTES = 256 * 2**20  # of a model in memory that onnxruntime is asked about: it takes a copy
 _MOST_CALLS = 1000  # of functions, in a model that onnxruntime is asked about again: 3 s
 # Of a model or its main graph; what graphs hold goes with their copies.
+_CHUNK = 2**20  # bytes that are read at a time
 _EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
 _PATH = "onnx_analog.path"  # of the file that a model came from
 _ASKED = "onnx_analog.asked"  # whether onnxruntime took it, so that it must take what becomes of it
@@ -261,6 +262,18 @@ def is_to_be_asked(model: ir.Model) -> bool:
     return bool(model.graph.meta.get(_ASKED)) and _AGREES not in model.graph.meta
 
 
+def remembering(path: Path, numbers: normalisation.Normalisation) -> bytes | None:
+    """Return a model's file, byte by byte, with what it is to remember at its end: its `own_digests` stay the same.
+
+    None where that cannot be: the file is in a text format, tensors are in other files, or it remembers elsewhere.
+    """
+    if path.suffix != ".onnx" or len([*files_of(path)]) > 1:
+        return None
+    data = path.read_bytes()
+    left = data[: len(data) - len(normalisation.at_end(path))]
+    return None if normalisation.KEY.encode() in left else left + normalisation.entry(numbers.text)
+
+
 def name_of(model: ir.Model) -> str:
     """Return what messages call `model`: its path, quoted, or "the model"."""
     return str(model.graph.meta.get(_OPENED, "the model"))
@@ -272,16 +285,39 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_digest(path: str | os.PathLike[str]) -> str | None:
-    """Return the SHA-256 of a model's file or, if its tensors are in others, of the digests of all; None if one lacks.
+def own_digests(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the SHA-256 of a model's file without what `remember` has put at its end, and that of all, if it differs.
 
-    The model's file names the others, so that their digests are enough, in the order of their names.
+    The first is the same before and after `remember`. The second is what was noted of such a file in earlier versions.
+    """
+    file = Path(path)
+    end = file.stat().st_size - len(normalisation.at_end(file))
+    whole, left = hashlib.sha256(), hashlib.sha256()
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK):
+            left.update(chunk[: max(end - opened.tell() + len(chunk), 0)])
+            whole.update(chunk)
+    return tuple(dict.fromkeys((left.hexdigest(), whole.hexdigest())))
+
+
+def model_digests(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return `own_digests` of a model's file or, if its tensors are in others, those of the digests of all.
+
+    The model's file names the others, so that their digests are enough, in the order of their names. There are none if
+    one of the files is missing.
     """
     own, *others = files_of(path)
     if not all(other.is_file() for other in others):  # loading the model reports it
-        return None
-    digests = [file_digest(file) for file in (own, *sorted(others))]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+        return ()
+    if not others:
+        return own_digests(own)
+    of_others = [file_digest(file) for file in sorted(others)]
+    return tuple(hashlib.sha256("\n".join((each, *of_others)).encode()).hexdigest() for each in own_digests(own))
+
+
+def model_digest(path: str | os.PathLike[str]) -> str | None:
+    """Return the first of `model_digests`, which records hold; None if there are none."""
+    return next(iter(model_digests(path)), None)
 
 
 def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -295,13 +331,13 @@ def files_of(path: str | os.PathLike[str]) -> Iterator[Path]:
     yield from (Path(path).parent / location for location in locations)
 
 
-def source_digest(model: ir.Model) -> str | None:
-    """Return the SHA-256 of the file that a model was loaded from; None if it was made in memory, or the file is gone.
+def source_digests(model: ir.Model) -> tuple[str, ...]:
+    """Return `own_digests` of the file that a model was loaded from; none if it is from memory, or the file is gone.
 
-    Where its tensors are in other files, theirs are not in it; see `model_digest`.
+    Where its tensors are in other files, theirs are not in it; see `model_digests`.
     """
     path = Path(model.graph.meta.get(_PATH, ""))
-    return file_digest(path) if path.is_file() else None
+    return own_digests(path) if path.is_file() else ()
 
 
 def source_files(model: ir.Model) -> Iterator[Path]:

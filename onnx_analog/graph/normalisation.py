@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from numbers import Real
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+from google.protobuf.message import DecodeError
 
 from onnx_analog import serialise
 from onnx_analog.errors import ModelError, OptionError
 
 KEY = "onnx_analog.preprocessing"  # kept by all passes: a model takes the same images, however it is stored
+
+_LONGEST = 2**16  # bytes of an entry
+_BEFORE_KEY = 8  # bytes of its tags and lengths
 
 
 class Normalisation(NamedTuple):
@@ -24,6 +30,11 @@ class Normalisation(NamedTuple):
 
     def __str__(self) -> str:
         return " and ".join(f"{name} {listed(values, ',')}" for name, values in self._asdict().items())
+
+    @property
+    def text(self) -> str:
+        """The metadata entry."""
+        return json.dumps({name: list(values) for name, values in self._asdict().items()})
 
     def check(self) -> None:
         """Raise `OptionError` unless the numbers can normalise images."""
@@ -76,7 +87,35 @@ def _channels(value: ir.Value) -> Iterator[int]:
 def keep(model: ir.Model, normalisation: Normalisation) -> None:
     """Note in a model how its images are normalised, in place of what it remembers."""
     normalisation.check()
-    model.metadata_props[KEY] = json.dumps({name: list(values) for name, values in normalisation._asdict().items()})
+    model.metadata_props[KEY] = normalisation.text
+
+
+def at_end(path: Path) -> bytes:
+    """Return the entry of what a model remembers, if its file ends with it: as `remember` appends it, byte by byte."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(size - _LONGEST, 0))
+        last = file.read()
+    place = last.rfind(KEY.encode())
+    for start in range(max(place - _BEFORE_KEY, 0), max(place, 0)):
+        if last[start:] == _entry_in(last[start:]):
+            return last[start:]
+    return b""
+
+
+def _entry_in(data: bytes) -> bytes | None:
+    """Return the bytes of a model that is nothing but the entry which `data` holds; None if it holds no such."""
+    try:
+        props = onnx.ModelProto.FromString(data).metadata_props
+    except DecodeError:
+        return None
+    return entry(props[0].value) if len(props) == 1 and props[0].key == KEY else None
+
+
+def entry(text: str) -> bytes:
+    """Return the entry as it stands in a model's file, which protobuf joins with what stands before it."""
+    model = onnx.ModelProto(metadata_props=[onnx.StringStringEntryProto(key=KEY, value=text)])
+    return bytes(model.SerializeToString())
 
 
 def remembered(model: ir.Model) -> Normalisation | None:

@@ -17,7 +17,7 @@ from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, ModelError
 from onnx_analog.graph.correction import LAW
-from onnx_analog.graph.files import source_digest
+from onnx_analog.graph.files import source_digests
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.stored import SOURCE_KEY, StoredTensor, channels_of
 from onnx_analog.graph.weights import all_tensors
@@ -169,8 +169,8 @@ def originals_of(reference: ir.Model, tensors: Iterable[StoredTensor]) -> dict[s
 
 def other_source(model: ir.Model, reference: ir.Model | None) -> Iterator[str]:
     """Yield a warning if a reference is of another file than the one that was protected, as digests of files tell."""
-    protected, named = model.metadata_props.get(SOURCE_KEY), None if reference is None else source_digest(reference)
-    if protected is not None and named is not None and protected != named:
+    protected, named = model.metadata_props.get(SOURCE_KEY), () if reference is None else source_digests(reference)
+    if protected is not None and named and protected not in named:
         yield (
             "the reference is not the file that was protected, as the SHA-256 in the model tells, so losses and "
             "corrections refer to another model. Give the file that was protected, unless you mean this one"

@@ -259,8 +259,8 @@ def otherwise(plan):
 
 def test_a_record_is_of_a_model():
     plan = verified(Plan(default=ONE), model_sha256="b" * 64)
-    assert marked_for_model(plan, "b" * 64, pruned=False).is_as_verified
-    assert marked_for_model(plan, None, pruned=False).is_as_verified  # nobody knows
+    assert marked_for_model(plan, ("b" * 64,), pruned=False).is_as_verified
+    assert marked_for_model(plan, (), pruned=False).is_as_verified  # nobody knows
     assert marked_for_model(verified(Plan(default=ONE)), "c" * 64, pruned=False).is_as_verified
     assert marked_for_model(Plan(default=ONE), "c" * 64, pruned=True).verified is None
     other = marked_for_model(plan, "c" * 64, pruned=False)
@@ -269,7 +269,7 @@ def test_a_record_is_of_a_model():
     assert list(changed_since(other)) == [
         f"{otherwise(other)}, so what was verified does not hold here; it was corrected by 100 samples"
     ]
-    pruned = marked_for_model(plan, "b" * 64, pruned=True)
+    pruned = marked_for_model(plan, ("b" * 64,), pruned=True)
     assert otherwise(pruned) == "the model was pruned, and the plan was verified without that"
     assert marked_for_model(pruned, "c" * 64, pruned=False) == pruned
     assert otherwise(marked_for_model(pruned, "c" * 64, pruned=False)) == otherwise(pruned)  # the first one stays

@@ -41,8 +41,13 @@ def command(
     perhaps = [writing.data_beside(output)]
     writing.check_outputs([output], files.files_of(model), force=force, perhaps=perhaps)
     remembering = api.remember(model, mean=mean, std=std)
-    remembering.save(output, force=force)
+    numbers = Normalisation(mean, std)
+    same = files.remembering(model, numbers)
+    if same is None:
+        remembering.save(output, force=force)
+    else:
+        writing.write_all({output: writing.write_bytes(same)}, force=force)
     if as_json:
         return print_json({"model": str(output), "mean": list(mean), "std": list(std)})
-    show(f"remembers {Normalisation(mean, std)}: {shown(output)}")
+    show(f"remembers {numbers}: {shown(output)}")
     return None
