@@ -368,7 +368,12 @@ def _check_normalised(data: Dataset, inputs: Sequence[Input], preprocessing: Pre
     for field in inputs:
         other = preprocessing.contradicted(field)
         if field.name in data.from_bytes and other is not None:
-            logger.warning("%sthe model remembers %s: what is given is used instead", f"{name}: " * bool(name), other)
+            logger.warning(
+                "%sthe %s remembers %s: what is given is used instead",
+                f"{name}: " * bool(name),
+                field.remembered_by,
+                other,
+            )
     return None
 
 

@@ -145,6 +145,16 @@ def test_a_sweep_notes_the_numbers_only_where_images_are_normalised(remembering,
         assert json.loads((tmp_path / name / "sweep.json").read_text(encoding="utf-8"))["input_mean"] == mean
 
 
+def test_the_numbers_of_the_reference_are_taken_where_the_model_has_none(remembering):
+    stored, data = oa.protect(demo.MODEL, integers=8), demo.IMAGES
+    expected = oa.evaluate(stored, data, reference=demo.MODEL, **FEW, **NUMBERS)
+    found = oa.evaluate(stored, data, reference=remembering, **FEW)
+    assert (found.original, found.values) == (expected.original, expected.values)
+    assert said(found) == f"{said(expected)}, as the reference remembers"
+    own = oa.remember(stored, mean=0.2, std=0.3)
+    assert said(oa.evaluate(own, data, reference=remembering, **FEW)).endswith("std 0.3, as the model remembers")
+
+
 @pytest.fixture
 def cli(tmp_path, monkeypatch):
     """Return a function that calls the command line in a folder with a model."""

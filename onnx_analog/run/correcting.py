@@ -30,7 +30,7 @@ from onnx_analog.run.correction import (
     TensorCorrector,
     factor_of_tensor,
 )
-from onnx_analog.run.data import Dataset, Input
+from onnx_analog.run.data import Dataset, Input, inputs_of
 from onnx_analog.run.read import reads_alike
 from onnx_analog.run.session import Network, weight_name
 
@@ -229,7 +229,7 @@ class Corrections:
             self.warnings = tuple(reading_warnings(protected.plan, correct, UNKNOWN, read_through))
         else:
             network = Network(protected)
-            samples = one_call(protected.model, correct(network.inputs))
+            samples = one_call(protected.model, correct(inputs_of(network.inputs, reference)))
             self.by = _in_words(samples)
             self._corrector = LayerCorrector(LayerNetworks(protected, samples, {}), _targets(protected, reference))
             self.cost = self._corrector.cost

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from onnx_analog.coding.verified import UNKNOWN, Inputs
@@ -20,7 +21,7 @@ from onnx_analog.disk import kinds
 from onnx_analog.disk.reading import incomplete, size_of
 from onnx_analog.display import counted
 from onnx_analog.errors import DataError, FunctionError, OptionError, brief, one_line
-from onnx_analog.graph.normalisation import Normalisation, listed, same_numbers
+from onnx_analog.graph.normalisation import Normalisation, listed, remembered, same_numbers
 from onnx_analog.named import named_function as named_function
 
 Array = NDArray[Any]
@@ -39,7 +40,8 @@ class Input(NamedTuple):
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]  # a number where the side is fixed
-    normalisation: Normalisation | None = None  # of images, as the model remembers
+    normalisation: Normalisation | None = None  # of images, as the model remembers, or the reference
+    remembered_by: str = "model"
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether an array of `shape` can be fed, whatever its number of samples."""
@@ -48,6 +50,17 @@ class Input(NamedTuple):
     def fits_one(self, shape: tuple[int, ...]) -> bool:
         """Return whether an array of `shape` holds samples that can be fed one by one, without their first axis."""
         return _agree(self.shape, shape[1:])
+
+
+def inputs_of(fields: Sequence[Input], reference: ir.Model | None) -> list[Input]:
+    """Return the inputs of a model, whose images are normalised as the reference remembers if the model does not."""
+    numbers = None if reference is None else remembered(reference)
+    if numbers is None:
+        return list(fields)
+    return [
+        each if each.normalisation is not None else each._replace(normalisation=numbers, remembered_by="reference")
+        for each in fields
+    ]
 
 
 def _agree(shape: Sequence[int | str | None], sides: Sequence[int]) -> bool:
@@ -206,7 +219,8 @@ class Preprocessing:
         whose = ""
         if field.normalisation is not None:
             other = self.contradicted(field)
-            whose = ", as the model remembers" if other is None else f"; the model remembers {other}"
+            whose = f", as the {field.remembered_by} remembers"
+            whose = whose if other is None else f"; the {field.remembered_by} remembers {other}"
         return f"{field.name!r} from uint8 images, divided by 255, normalised with {used}{whose}"
 
     def made(self, given: Mapping[Input, Array]) -> Inputs:

@@ -48,7 +48,7 @@ from onnx_analog.run.correcting import (
     towards_stored,
 )
 from onnx_analog.run.correction import LayerNetworks
-from onnx_analog.run.data import Dataset, Input
+from onnx_analog.run.data import Dataset, Input, inputs_of
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.limits import limit_of
 from onnx_analog.run.moments import input_moments
@@ -154,10 +154,10 @@ class Experiment:
         self._read_mark = read_as(self._model)
         is_original = self._protected is None and self._read_mark is None
         self.original_known = is_original or reference is not None or clean is not None
-        self.data = data if isinstance(data, Dataset) else data(self._network.inputs)
+        self.data = data if isinstance(data, Dataset) else data(self._inputs())
         logger.info("%s to evaluate with", counted(len(self.data), "sample"))
-        self.correcting = None if correct is None else Correcting(correct, self._model, lambda: self._network.inputs)
-        self._compensate = compensate(self._network.inputs) if callable(compensate) else compensate
+        self.correcting = None if correct is None else Correcting(correct, self._model, self._inputs)
+        self._compensate = compensate(self._inputs()) if callable(compensate) else compensate
         self._moments: dict[Selection, dict[str, InputMoments]] = {}
         self._skeletons: dict[Any, _Skeleton] = {}
         self._planes: dict[Any, Planes] = {}  # the last that was used is at the end
@@ -171,6 +171,10 @@ class Experiment:
             self.metric = metric
             self.clean = self._source.run(self.data, batch=batch) if clean is None else clean
         self._indices = metrics.indices_of(self.metric)
+
+    def _inputs(self) -> list[Input]:
+        """Return the inputs of the model; see `inputs_of`."""
+        return inputs_of(self._network.inputs, self._reference)
 
     def _measured(
         self, metric: metrics.Named | None, output: str | None, class_axis: int | None, clean: list[Any] | None
