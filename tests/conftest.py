@@ -55,8 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _CLASSES = re.compile(
     r"\b(Pass|Serde|Key|Value|Type|Attribute|Index|Runtime|Recursion|Assertion|NotImplemented)Error\b"
 )
+# As Python shows an object of ours; a call that a hint gives has the name of the package before it.
 _REPRS = re.compile(
-    r"\w+(Error|Exception)\(|<[\w.]+ object at |\b[A-Z][a-z]\w+\(\w+=|ONNXRuntimeError|Traceback|\[ErrorCode:"
+    r"\w+(Error|Exception)\(|<[\w.]+ object at |(?<![\w.])[A-Z][a-z]\w+\(\w+=|ONNXRuntimeError|Traceback|\[ErrorCode:"
 )
 
 
