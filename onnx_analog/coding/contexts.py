@@ -59,25 +59,36 @@ class Grid:
     ----------
     area : int
         Places of a kernel.
-    kernels : int
+    kernels, count : int
     """
 
     def __init__(self, kernel: Kernel, start: int, count: int) -> None:
         self.area = kernel[0] * kernel[1]
-        self._before, self._count = start % self.area, count
+        self._before, self.count = start % self.area, count
         self.kernels = -(-(self._before + count) // self.area)
-        self._shape = *kernel, self.kernels
+        self._kernel = kernel
         self._last = self._before + count - self.area * (self.kernels - 1)  # places of the last kernel that are used
 
-    def laid(self, symbols: NDArray[Any], outside: int) -> NDArray[Any]:
-        """Return symbols (N,) by place and kernel, (height, width, kernels), and `outside` where there is none."""
+    def laid(self, symbols: NDArray[Any], outside: int, kernels: NDArray[np.intp] | None = None) -> NDArray[Any]:
+        """Return symbols (N,) by place and kernel, (height, width, kernels), and `outside` where there is none.
+
+        Of all kernels, or of those that are named.
+        """
         padded = np.full(self.kernels * self.area, outside, symbols.dtype)
-        padded[self._before : self._before + self._count] = symbols
-        return np.ascontiguousarray(padded.reshape(self.kernels, self.area).T).reshape(self._shape)
+        padded[self._before : self._before + self.count] = symbols
+        by_kernel = padded.reshape(self.kernels, self.area)
+        chosen = by_kernel if kernels is None else by_kernel[kernels]
+        return np.ascontiguousarray(chosen.T).reshape(*self._kernel, -1)
+
+    def kernels_of(self, symbols: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the kernels, ascending, that hold any of some symbols of the segment."""
+        held = np.zeros(self.kernels, np.bool_)
+        held[(symbols + self._before) // self.area] = True
+        return np.flatnonzero(held)
 
     def coded(self, laid: NDArray[Any]) -> NDArray[Any]:
         """Return values (height, width, kernels) of the symbols in the order in which they are coded, (N,)."""
-        if self._count == laid.size:
+        if self.count == laid.size:
             return laid.reshape(-1)
         by_place = laid.reshape(self.area, self.kernels)
         return np.concatenate([by_place[place, self.kernels_at(place)] for place in range(self.area)])

@@ -41,7 +41,7 @@ from onnx_analog.coding.probabilities import (
     write_used,
 )
 from onnx_analog.coding.range_coder import Decode, coder_tables, decoder, encoded_runs, patient_decoder
-from onnx_analog.coding.runs import Placed, Run, runs_in_groups, runs_of_all
+from onnx_analog.coding.runs import Placed, Run, Sparse, placed_of, runs_in_groups, runs_of_all
 from onnx_analog.coding.scheme import SEGMENT_WEIGHTS
 from onnx_analog.coding.ways import Way, shortest
 from onnx_analog.errors import OptionError
@@ -184,12 +184,12 @@ def ways_to_encode(
     counts = histogram(symbols, alphabet) if counts is None else counts
     used = np.flatnonzero(counts).astype(np.uint8)
     ranks = np.cumsum(counts > 0, dtype=np.int32) - 1
-    parts, placed, grouped = _parts(symbols.size, segment), list[Placed](), list[Grouped]()
+    parts, placed, grouped = _parts(symbols.size, segment), list[Placed | Sparse](), list[Grouped]()
     if model == "context":
         middle, shape = int(counts.argmax()), kernel or row_of(min(symbols.size, segment))
         in_context = np.zeros((CONTEXTS, used.size), np.int64)
         for part in parts:  # counted at once, while it is in the processor's cache
-            placed.append(Placed.of(symbols[part], middle, shape, part.start))
+            placed.append(placed_of(symbols[part], middle, shape, part.start))
             in_context += placed[-1].counts(ranks)
         grouped = group_contexts(in_context)
     static, *fits = fit_several([counts[used][None], *(each.counts for each in grouped)])

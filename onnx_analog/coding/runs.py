@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.coding.contexts import CONTEXTS, QUIET, Grid, Kernel, contexts_of, looked_up, table_of
-from onnx_analog.coding.partition import Bytes
+from onnx_analog.coding.partition import Bits, Bytes
 from onnx_analog.coding.probabilities import Ints
 
 _ROWS = CONTEXTS + 1  # of counts
@@ -29,44 +29,21 @@ Run = tuple[int, NDArray[np.int32]]  # there are many, and a plain tuple is made
 
 
 class Placed(NamedTuple):
-    """The symbols (n,) of a segment and their contexts (n,), both in the order of their places.
-
-    In some pruned tensors, most kernels hold nothing but `middle`, the most frequent symbol. `told` are the symbols
-    (m,) and contexts (m,) of the other kernels, in any order; the context is CONTEXTS where a kernel has no symbol.
-    """
+    """The symbols (n,) of a segment and their contexts (n,), both in the order of their places."""
 
     grid: Grid
     symbols: Bytes
     contexts: Bytes
-    middle: int
-    told: tuple[Bytes, Bytes]
 
     @staticmethod
-    def of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Placed:
-        """Return the symbols (n,) by place; the first has the place `start` in the tensor."""
-        grid = Grid(kernel, start, symbols.size)
+    def of(symbols: Bytes, middle: int, grid: Grid) -> Placed:
+        """Return the symbols (n,) by place; the contexts are those of the most frequent symbol, `middle`."""
         laid = grid.laid(symbols, middle)
-        busy = np.flatnonzero((laid != middle).any(axis=(0, 1)))
-        if _MOSTLY * busy.size > grid.kernels:
-            coded = grid.coded(laid), grid.coded(contexts_of(laid, middle))
-            return Placed(grid, *coded, middle, coded)
-        told, contexts = laid.take(busy, axis=2), np.full(laid.shape, QUIET, np.uint8)
-        of_told = contexts_of(told, middle)
-        contexts[..., busy] = of_told
-        for places, number in grid.missing():
-            of_told.reshape(grid.area, -1)[places, busy == number] = CONTEXTS
-        return Placed(grid, grid.coded(laid), grid.coded(contexts), middle, (told.reshape(-1), of_told.reshape(-1)))
+        return Placed(grid, grid.coded(laid), grid.coded(contexts_of(laid, middle)))
 
     def counts(self, ranks: NDArray[np.int32]) -> Ints:
         """Return the counts of the symbols in use in each context, (CONTEXTS, U), by their `ranks` (alphabet,)."""
-        used, (symbols, contexts) = int(ranks[-1]) + 1, self.told
-        keys = (contexts + _lanes(contexts.size)).astype(np.uint16)
-        keys *= np.uint16(used)
-        keys += looked_up(symbols, table_of(ranks))
-        lanes = np.bincount(keys, minlength=_LANES * _ROWS * used)
-        counts: Ints = lanes.reshape(_LANES, _ROWS, used).sum(axis=0)[:CONTEXTS]
-        counts[QUIET, ranks[self.middle]] += self.symbols.size - counts.sum()
-        return counts
+        return _counts(self.symbols, self.contexts, ranks)
 
     def runs(self, ranks: NDArray[np.int32], groups: Sequence[int]) -> Iterator[Run]:
         """Yield the runs place by place, and those of a place in the order of their groups of contexts."""
@@ -77,6 +54,90 @@ class Placed(NamedTuple):
         for table, (start, stop) in zip(cycle(range(tables)), pairwise([0, *ends.tolist()]), strict=False):
             if start < stop:
                 yield table, in_order[start:stop]
+
+
+class Sparse(NamedTuple):
+    """The symbols of a segment most of whose kernels hold nothing but `middle`, as in some pruned tensors.
+
+    Attributes
+    ----------
+    grid : Grid
+    middle : int
+        The most frequent symbol.
+    kernels : integer array (m,)
+        The other kernels, ascending.
+    symbols, contexts : uint8 arrays (area, m)
+        Theirs, by place; the context is CONTEXTS where a kernel has no symbol.
+    """
+
+    grid: Grid
+    middle: int
+    kernels: NDArray[np.intp]
+    symbols: Bytes
+    contexts: Bytes
+
+    @staticmethod
+    def of(symbols: Bytes, middle: int, grid: Grid, kernels: NDArray[np.intp]) -> Sparse:
+        """Return the symbols (n,) by place, of those kernels that hold another symbol than `middle`."""
+        laid = grid.laid(symbols, middle, kernels)
+        contexts = contexts_of(laid, middle).reshape(grid.area, -1)
+        for places, number in grid.missing():
+            contexts[places, kernels == number] = CONTEXTS
+        return Sparse(grid, middle, kernels, laid.reshape(grid.area, -1), contexts)
+
+    def counts(self, ranks: NDArray[np.int32]) -> Ints:
+        """Return the counts of the symbols in use in each context, (CONTEXTS, U), by their `ranks` (alphabet,)."""
+        counts = _counts(self.symbols.reshape(-1), self.contexts.reshape(-1), ranks)
+        counts[QUIET, ranks[self.middle]] += self.grid.count - counts.sum()
+        return counts
+
+    def runs(self, ranks: NDArray[np.int32], groups: Sequence[int]) -> Iterator[Run]:
+        """Yield the runs place by place, and those of a place in the order of their groups of contexts."""
+        quiet, none = groups[QUIET], max(groups) + 1
+        values, group = looked_up(self.symbols, table_of(ranks)), looked_up(self.contexts, table_of([*groups, none]))
+        keys = np.arange(self.grid.area, dtype=np.uint16)[:, None] * np.uint16(none + 1) + group
+        in_order, ends = sorted_by(keys.reshape(-1), (none + 1) * self.grid.area, values.reshape(-1))
+        of_quiet = iter(self._quiet_runs(values, group == quiet, group < none, int(ranks[self.middle])))
+        for table, (start, stop) in zip(cycle(range(none + 1)), pairwise([0, *ends.tolist()]), strict=False):
+            run = next(of_quiet) if table == quiet else in_order[start:stop]
+            if run.size and table < none:
+                yield table, run
+
+    def _quiet_runs(self, values: Bytes, quiet: Bits, present: Bits, middle: int) -> list[NDArray[np.int32]]:
+        """Return the run of each place in the group of QUIET, to which kernels without another symbol belong.
+
+        `values` (area, m) are the ranks of the symbols of those that have one, and `middle` the most frequent rank;
+        `quiet` tells which are in that group, and `present` which are symbols.
+        """
+        kernels = [self.grid.kernels_at(place) for place in range(self.grid.area)]
+        elsewhere = np.cumsum(present & ~quiet, axis=1, dtype=np.int32)
+        lengths = np.array([each.stop - each.start for each in kernels]) - elsewhere[:, -1:].sum(axis=1)
+        ends = np.cumsum(lengths)
+        first = ends - lengths - [each.start for each in kernels]
+        runs = np.full(ends[-1], middle, np.int32)
+        place, number = np.nonzero(quiet & (values != middle))
+        runs[first[place] + self.kernels[number] - elsewhere[place, number]] = values[place, number]
+        return [runs[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
+
+
+def placed_of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Placed | Sparse:
+    """Return the symbols (n,) of a segment by place; the first has the place `start` in the tensor."""
+    grid, others = Grid(kernel, start, symbols.size), symbols != middle
+    if _MOSTLY * np.count_nonzero(others) <= symbols.size:
+        kernels = grid.kernels_of(np.flatnonzero(others))
+        if _MOSTLY * kernels.size <= grid.kernels:
+            return Sparse.of(symbols, middle, grid, kernels)
+    return Placed.of(symbols, middle, grid)
+
+
+def _counts(symbols: Bytes, contexts: Bytes, ranks: NDArray[np.int32]) -> Ints:
+    used = int(ranks[-1]) + 1
+    keys = (contexts + _lanes(contexts.size)).astype(np.uint16)
+    keys *= np.uint16(used)
+    keys += looked_up(symbols, table_of(ranks))
+    lanes = np.bincount(keys, minlength=_LANES * _ROWS * used)
+    counts: Ints = lanes.reshape(_LANES, _ROWS, used).sum(axis=0)[:CONTEXTS]
+    return counts
 
 
 def _lanes(count: int) -> Bytes:
@@ -122,7 +183,7 @@ def runs_of_all(symbols: Bytes, ranks: NDArray[np.int32], parts: Sequence[slice]
 
 
 def runs_in_groups(
-    placed: Sequence[Placed], ranks: NDArray[np.int32], groups: Sequence[int]
+    placed: Sequence[Placed | Sparse], ranks: NDArray[np.int32], groups: Sequence[int]
 ) -> Iterator[Iterable[Run]]:
     """Yield the runs of each segment, where each group of contexts has its own table."""
     for each in placed:
