@@ -374,6 +374,12 @@ def _check_normalised(data: Dataset, inputs: Sequence[Input], preprocessing: Pre
                 field.remembered_by,
                 other,
             )
+    neither = (field.normalisation is None for field in inputs if field.name in data.from_bytes)
+    if not name and not preprocessing.given and any(neither):
+        logger.warning(
+            "images are scaled to [0, 1] and not normalised, as mean and std are neither given nor remembered: "
+            "give mean 0 if that is right"
+        )
     return None
 
 

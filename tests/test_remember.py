@@ -105,6 +105,25 @@ def test_arrays_of_floats_are_left_as_they_are(remembering):
     assert found.preprocessing.endswith("as given (float32)")
 
 
+SCALED = "images are scaled to [0, 1] and not normalised, as mean and std are neither given nor remembered"
+
+
+@pytest.mark.parametrize("given", [{}, {"mean": 0}, {"std": 1}, NUMBERS, {"preprocess": "tests.test_remember:plain"}])
+def test_images_that_nothing_normalises_are_told_unless_that_is_said(given, remembering, caplog):
+    images = {"x": np.load(demo.IMAGES)["x"][:8]}
+    oa.evaluate(demo.MODEL, images, **given)
+    assert any(SCALED in message for message in caplog.messages) == (not given)
+    caplog.clear()
+    oa.evaluate(remembering, images)
+    oa.evaluate(demo.MODEL, {"x": images["x"][:, None].astype(np.float32)})
+    assert not any(SCALED in message for message in caplog.messages)
+
+
+def plain(images):
+    """Return images as the network takes them, as a function of the user's does."""
+    return images[:, None].astype(np.float32)
+
+
 def test_numbers_for_images_that_there_are_none_of_are_refused():
     floats = np.load(demo.IMAGES)["x"][:8, None].astype(np.float32)
     with pytest.raises(OptionError, match="mean is given, and normalises uint8 images, of which the data have none"):

@@ -390,7 +390,7 @@ def marked_for_compensation(plan: Plan, samples: int | None, inputs: Inputs) -> 
         )
         return plan.marked(f"weights are stored {here}, and the plan was verified {there}")
     if any(input_warnings(verified, inputs)):
-        return plan.marked("the inputs that compensate were made otherwise than where the plan was verified")
+        return plan.marked("the inputs that compensate were not made as when the plan was verified")
     return plan
 
 

@@ -260,6 +260,6 @@ def input_warnings(verified: Verified, inputs: Inputs) -> Iterator[str]:
     there = verified.inputs
     if there.known and inputs.known and not there.alike(inputs):
         yield (
-            f"inputs are made otherwise than where the plan was verified, there {there.preprocessing}, and here "
+            f"inputs are not made as when the plan was verified: then {there.preprocessing}, now "
             f"{inputs.preprocessing}: give the same mean, std and preprocess"
         )

@@ -284,7 +284,7 @@ def test_images_that_are_made_otherwise_are_a_warning(cli, shelf, samples, caplo
     done(cli(f"{protect} --mean 0.5 --std 0.25 -o right.onnx"))
     evaluate = "evaluate right.onnx --data images.npz --trials 1 --correct images.npz"
     sweep = "sweep images.onnx --plan tuned.json --data images.npz --min-size 16 --trials 1 --out"
-    said = f"inputs are made otherwise than where the plan was verified, there {words}, and here "
+    said = f"inputs are not made as when the plan was verified: then {words}, now "
     for line, warned in (
         (f"{protect} --mean 0.5 --std 0.5 -o wrong.onnx", 1),
         (f"{protect} -o none.onnx", 1),

@@ -285,7 +285,7 @@ def test_a_record_holds_only_for_what_is_compensated_alike():
             "weights are stored with compensation by 99 samples, and the plan was verified with compensation by 100 ",
         ),
         (None, UNKNOWN, "weights are stored without compensation, and the plan was verified with compensation by 100 "),
-        (100, PLAIN, "the inputs that compensate were made otherwise than where the plan was verified"),
+        (100, PLAIN, "the inputs that compensate were not made as when the plan was verified"),
     ):
         marked = marked_for_compensation(plan, samples, inputs)
         assert not marked.is_as_verified
