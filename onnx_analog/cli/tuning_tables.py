@@ -74,9 +74,9 @@ def _notes_of_looks(tuned: Tuned) -> Iterator[str]:
         "hold"
     )
     if any(look.given for _, look in tuned.looks()):
-        yield "A given plan comes before that order"
+        yield "A given plan is verified whatever becomes of the others"
     elif tuned.considered:
-        yield "The given plan was not verified: the search found one with fewer cells, or saw it lose too much"
+        yield "The given plan was not verified, as a plan that takes no more cells holds"
     apart, share = ("Digital rivals and a given plan", "a quarter") if tuned.considered else ("Digital rivals", "half")
     together = f"all together have {percent_as_given(tuned.confidence)} confidence"
     yield f"{apart} are verified separately, so each bound has {share} of the risk; {together}"

@@ -44,7 +44,9 @@ class _Found(NamedTuple):
     place : int
         Of the cheapest of these that met the goal; of the last, if none did.
     first : Allocation or None
-        What is verified before those of places.
+        A given plan that is verified before those of places.
+    spare : Allocation or None
+        A given plan that is verified after them, unless one that takes no more cells holds.
     points : tuple of Point
         All that were looked at.
     sure : bool
@@ -56,6 +58,7 @@ class _Found(NamedTuple):
     allocations: Path
     place: int
     first: Allocation | None
+    spare: Allocation | None
     points: tuple[Point, ...]
     sure: bool
     rank: tuple[bool, float]
@@ -158,17 +161,19 @@ class Search:
         place = cheapest(cells, holds, holds_by_few if self._of.has_quick else None)
         holding = place if place < last or kept(curve[last].drop) else None
         tried = {
-            number: self._point(each, given=True)
+            number: self._point(each)
             for number, each in enumerate(whole)
             if not sure or holding is None or self._cells(each) < cells[holding]
         }
         chosen = self._whole(tried, limit, most=math.inf if holding is None else cells[holding], sure=sure)
         self._of.steps.end("quick looks", "looks")
         first = None if chosen is None else whole[chosen]
+        least_lost = min(tried, key=lambda number: tried[number].drop.mean, default=0)
+        spare = whole[least_lost] if first is None and whole else None
         least = math.inf if holding is None else cells[holding]
         least = least if first is None else min(least, self._cells(first))
         points = (*curve.values(), *tried.values())
-        return _Found(allocations, place, first, points, sure, (not sure, least))
+        return _Found(allocations, place, first, spare, points, sure, (not sure, least))
 
     def _foreseen(self, drop: Drop) -> float:
         """Return the bound to expect from the samples that verify, from what those of the search have shown."""
@@ -193,24 +198,26 @@ class Search:
             least = min(map(self._cells, (allocations[0], *whole)))
             raise OptionError(f"budget is {budget:g} cells per weight; the cheapest plan takes {least:.3f}")
         curve = {place: self._point(allocations[place]) for place in places[-1:]}
-        tried = {number: self._point(each, given=True) for number, each in enumerate(fitting)}
+        tried = {number: self._point(each) for number, each in enumerate(fitting)}
         points = (*curve.values(), *tried.values())
         least = min(point.drop.mean for point in points)
         best = min(tried, key=lambda number: tried[number].drop.mean, default=None)
         if best is not None and all(tried[best].drop.mean < point.drop.mean for point in curve.values()):
-            return _Found(allocations, 0, fitting[best], points, False, (False, least))
-        return _Found(allocations, places[-1], None, points, False, (False, least))
+            return _Found(allocations, 0, fitting[best], None, points, False, (False, least))
+        return _Found(allocations, places[-1], None, None, points, False, (False, least))
 
     def _verified(self, found: _Found, goal: Goal) -> Answer:
         """Return the cheapest allocation that is shown to hold; if none is, one of which it is not known."""
         allocations, place, first = found.allocations, found.place, found.first
         looks = list[tuple[Allocation, Look]]()
         if first is not None:
-            looks.append((first, self._look(first, goal, given=True)))
+            looks.append((first, self._look(first, goal)))
         if goal.limit is not None:
             looks += self._in_sequence(allocations, place, goal, sure=found.sure)
         elif first is None:
             looks.append((allocations[place], self._look(allocations[place], goal)))
+        if found.spare is not None and self._is_missed(found.spare, [look for _, look in looks]):
+            looks.append((found.spare, self._look(found.spare, goal)))
         self._of.steps.end("verification")
         allocation, look = min(looks, key=lambda each: (_RANKS[each[1].holds], each[1].cells))
         return Answer(
@@ -237,10 +244,19 @@ class Search:
             if not look.holds:
                 return
 
-    def _look(self, allocation: Allocation, goal: Goal, *, given: bool = False) -> Look:
+    def _is_missed(self, given: Allocation, looks: list[Look]) -> bool:
+        """Return whether a given plan may be the answer all the same: its part of the risk is its own."""
+        cells = self._cells(given)
+        return not any(look.given or (look.holds and look.cells <= cells) for look in looks)
+
+    def _is_given(self, allocation: Allocation) -> bool:
+        return any(list(_schemes(allocation)) == list(_schemes(each)) for each in self._of.wholes)
+
+    def _look(self, allocation: Allocation, goal: Goal) -> Look:
         drop = self._of.drop(VERIFICATION, allocation, "verification", "trials that verify")
         holds = None if goal.limit is None else _holds(drop, goal.limit, self.confidence_of_look)
         digital = all(map(is_digital, _schemes(allocation)))
+        given = self._is_given(allocation)
         return Look(cells=self._cells(allocation), drop=drop, holds=holds, digital=digital, given=given)
 
     def _needed(self, look: Look, goal: Goal) -> int | None:
@@ -248,8 +264,8 @@ class Search:
             return None
         return samples_needed(look.drop, goal.limit, self.confidence_of_look)
 
-    def _point(self, allocation: Allocation, *, given: bool = False) -> Point:
-        drop = self._of.drop(SEARCH, allocation, "looks", "trials")
+    def _point(self, allocation: Allocation) -> Point:
+        drop, given = self._of.drop(SEARCH, allocation, "looks", "trials"), self._is_given(allocation)
         return Point(cells=self._cells(allocation), loss=allocation.loss, drop=drop, given=given)
 
     def _expect(self, like: Allocation, rounds: int, goal: Goal) -> None:

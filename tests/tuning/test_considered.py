@@ -265,7 +265,7 @@ def test_what_a_given_plan_does_to_the_bounds_is_said(of_training):
     assert found.confidence_of_look == pytest.approx(1 - 0.05 / 4)
     said = captions(found)[1]
     assert "98.75 % confidence" in said
-    assert "A given plan comes before that order" in said
+    assert "A given plan is verified whatever becomes of the others" in said
     assert "Digital rivals and a given plan are verified separately, so each bound has a quarter of the risk" in said
     without = captions(tuned(model(LINEAR)))[1]
     assert "Digital rivals are verified separately, so each bound has half of the risk" in without
@@ -276,7 +276,19 @@ def test_a_given_plan_that_was_not_verified_is_missed():
     plan = oa.Plan(default=oa.Scheme.entropy_coded(0.01, estimator="affine"))
     found = tuned(model(LINEAR), plan=plan, decoding="hard")
     assert not any(look.given for _, look in found.looks())
-    assert "The given plan was not verified: " in captions(found)[1]
+    assert "The given plan was not verified, as a plan that takes no more cells holds" in captions(found)[1]
+
+
+@pytest.mark.parametrize(("limit", "verified"), [(0.2, True), (20, False)])
+def test_a_given_plan_that_was_not_searched_for_is_verified_unless_a_cheaper_one_holds(limit, verified, monkeypatch):
+    """Its part of the risk is its own. Here it is among the last of the path, and the search finds a cheaper one."""
+    plain, data = trained()
+    plan = oa.Plan(default=oa.Scheme.entropy_coded(0.3, estimator="affine"))
+    asked = {"trials": 2, "correction": False, "decoding": "hard", "max_drop": limit}
+    found = oa.tune(plain, data, plan=plan, **asked)
+    assert any(look.given for _, look in found.looks()) is verified
+    if not verified:
+        assert found.holds
 
 
 @pytest.mark.parametrize("where", ["arrays", "the same file", "another file"])

@@ -384,7 +384,7 @@ def test_where_a_table_may_be_taken_what_takes_none_is_searched_alone_too(decodi
     """The samples of the search choose between the two, so that no look has less of the risk for it."""
     schemes = [oa.Scheme.paper("raw", estimator=each) for each in ("unbiased", "affine")]
     of_all = {"w": [SimpleNamespace(scheme=scheme) for scheme in schemes]}
-    found = [search._Found(None, 0, None, (), True, rank) for rank in ranks]
+    found = [search._Found(None, 0, None, None, (), True, rank) for rank in ranks]
     left, seen = iter(found), []
     monkeypatch.setattr(search.Search, "_path", lambda _, listed: seen.append(listed))
     monkeypatch.setattr(search.Search, "_found", lambda *_: next(left))
