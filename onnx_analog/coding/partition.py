@@ -301,11 +301,11 @@ def _by_bounds(_: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
 
 def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
     signed = scheme.sign == "level"
-    largest = max((float(np.abs(size).max(initial=0)) for size in sizes), default=0.0)
-    step = step_of(sizes, scheme, largest)
+    step = step_of(sizes, scheme, 0.0 if scheme.relative_step else _largest(sizes))
     points, edges, fit = equal_steps(np.array([step]), scheme)
     if not fit[0]:
-        raise ModelError(f"weights up to {largest:.3g} cannot be divided into {scheme.classes} steps of {step:.3g}")
+        most = _largest(sizes)
+        raise ModelError(f"weights up to {most:.3g} cannot be divided into {scheme.classes} steps of {step:.3g}")
     values = edges[0]
     if scheme.rate_weight:
         worth = scheme.rate_weight * step**2
@@ -317,6 +317,10 @@ def _uniform(sizes: Iterable[NDArray[Any]], scheme: Scheme) -> Edges:
         points=tuple(points[0].tolist()),
         midway=not scheme.rate_weight,
     )
+
+
+def _largest(sizes: Iterable[NDArray[Any]]) -> float:
+    return max((float(np.abs(size).max(initial=0)) for size in sizes), default=0.0)
 
 
 def step_of(sizes: Iterable[NDArray[Any]], scheme: Scheme, largest: float) -> float:

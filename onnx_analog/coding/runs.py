@@ -93,37 +93,41 @@ class Sparse(NamedTuple):
 
     def runs(self, ranks: NDArray[np.int32], groups: Sequence[int]) -> Iterator[Run]:
         """Yield the runs place by place, and those of a place in the order of their groups of contexts."""
-        quiet, none = groups[QUIET], max(groups) + 1
-        values, group = looked_up(self.symbols, table_of(ranks)), looked_up(self.contexts, table_of([*groups, none]))
-        keys = np.arange(self.grid.area, dtype=np.uint16)[:, None] * np.uint16(none + 1) + group
-        in_order, ends = sorted_by(keys.reshape(-1), (none + 1) * self.grid.area, values.reshape(-1))
-        of_quiet = iter(self._quiet_runs(values, group == quiet, group < none, int(ranks[self.middle])))
-        for table, (start, stop) in zip(cycle(range(none + 1)), pairwise([0, *ends.tolist()]), strict=False):
+        quiet, tables = groups[QUIET], max(groups) + 1
+        values, group = looked_up(self.symbols, table_of(ranks)), looked_up(self.contexts, table_of([*groups, tables]))
+        inside = group == quiet
+        elsewhere = (group < tables) & ~inside
+        keys = np.arange(self.grid.area, dtype=np.uint16)[:, None] * np.uint16(tables) + group
+        chosen = np.flatnonzero(elsewhere)
+        in_order, ends = sorted_by(keys.take(chosen), tables * self.grid.area, values.take(chosen))
+        of_quiet = iter(self._quiet_runs(values, inside, elsewhere, int(ranks[self.middle])))
+        for table, (start, stop) in zip(cycle(range(tables)), pairwise([0, *ends.tolist()]), strict=False):
             run = next(of_quiet) if table == quiet else in_order[start:stop]
-            if run.size and table < none:
+            if run.size:
                 yield table, run
 
-    def _quiet_runs(self, values: Bytes, quiet: Bits, present: Bits, middle: int) -> list[NDArray[np.int32]]:
+    def _quiet_runs(self, values: Bytes, inside: Bits, elsewhere: Bits, middle: int) -> list[NDArray[np.int32]]:
         """Return the run of each place in the group of QUIET, to which kernels without another symbol belong.
 
         `values` (area, m) are the ranks of the symbols of those that have one, and `middle` the most frequent rank;
-        `quiet` tells which are in that group, and `present` which are symbols.
+        `inside` tells which are in that group, and `elsewhere` which are in another one.
         """
         kernels = [self.grid.kernels_at(place) for place in range(self.grid.area)]
-        elsewhere = np.cumsum(present & ~quiet, axis=1, dtype=np.int32)
-        lengths = np.array([each.stop - each.start for each in kernels]) - elsewhere[:, -1:].sum(axis=1)
+        gone = np.cumsum(elsewhere, axis=1, dtype=np.int32)
+        lengths = np.array([each.stop - each.start for each in kernels]) - gone[:, -1:].sum(axis=1)
         ends = np.cumsum(lengths)
         first = ends - lengths - [each.start for each in kernels]
         runs = np.full(ends[-1], middle, np.int32)
-        place, number = np.nonzero(quiet & (values != middle))
-        runs[first[place] + self.kernels[number] - elsewhere[place, number]] = values[place, number]
+        others = np.flatnonzero(inside & (values != middle))
+        place, number = np.divmod(others, max(self.kernels.size, 1))
+        runs[first.take(place) + self.kernels.take(number) - gone.take(others)] = values.take(others)
         return [runs[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
 
 
 def placed_of(symbols: Bytes, middle: int, kernel: Kernel, start: int) -> Placed | Sparse:
     """Return the symbols (n,) of a segment by place; the first has the place `start` in the tensor."""
     grid, others = Grid(kernel, start, symbols.size), symbols != middle
-    if _MOSTLY * np.count_nonzero(others) <= symbols.size:
+    if np.count_nonzero(others) <= grid.kernels:  # else most kernels are likely to hold one
         kernels = grid.kernels_of(np.flatnonzero(others))
         if _MOSTLY * kernels.size <= grid.kernels:
             return Sparse.of(symbols, middle, grid, kernels)

@@ -40,17 +40,18 @@ class ClassSums:
             if index is None:
                 self._add(slice(None), values.min(), values.max(), values.size)
                 continue
+            place = index[part].astype(np.intp)  # as whatever counts would make of it
             if not self.by_class:
-                counts = np.bincount(index[part], minlength=self.count.size)
+                counts = np.bincount(place, minlength=self.count.size)
                 self._add(slice(None), values.min(), values.max(), counts)
             elif self.count.size <= 2:  # going through all, one by one, takes longer
                 self._add_few(values, index[part])
             else:
-                self._add_many(values, index[part].astype(np.intp))
+                self._add_many(values, place)
             if self.total is not None and self.square is not None:
-                self.total += np.bincount(index[part], weights=values, minlength=self.total.size)
-                squares = np.square(values, dtype=np.float64)
-                self.square += np.bincount(index[part], weights=squares, minlength=self.square.size)
+                wide = values.astype(np.float64)
+                self.total += np.bincount(place, weights=wide, minlength=self.total.size)
+                self.square += np.bincount(place, weights=np.square(wide), minlength=self.square.size)
 
     def _add_few(self, values: NDArray[Any], index: NDArray[np.integer[Any]]) -> None:
         for number in range(self.count.size):
