@@ -458,22 +458,24 @@ def _binned(sizes: Iterable[NDArray[Any]], *, signed: bool) -> tuple[Doubles, Do
     """
     ends = np.array(list(_ends(sizes, signed=signed)), np.int64)
     first, bins = int(ends.min(initial=2**20)), int(np.ptp(ends)) + 1 if ends.size else 0
-    signs = 2 if signed else 1
-    count, total = np.zeros(signs * bins), np.zeros(signs * bins)  # of numbers that are negative behind the others
+    found, signs = None, 2 if signed else 1
     for size in sizes:
         for part in parts(size.size):
             value = magnitude(size[part])
-            place = (value.view(np.uint32) >> _DROPPED_BITS).astype(np.int64) - first
+            place = (value.view(np.uint32) >> _DROPPED_BITS).astype(np.int64)
+            place -= first
             if signed:
-                place += bins * (size[part] < 0)
-            count += np.bincount(place, minlength=count.size)
-            total += np.bincount(place, weights=value, minlength=count.size)
+                place += bins * (size[part] < 0)  # negative numbers are behind the others
+            of_part = [np.bincount(place, weights, minlength=signs * bins) for weights in (None, value)]
+            found = of_part if found is None else list(map(np.add, found, of_part))
+    count, total = found or (np.zeros(0), np.zeros(0))
     filled = np.flatnonzero(count > 0)
     negative = np.searchsorted(filled, bins)
     order = np.concatenate([filled[negative:][::-1], filled[:negative]])
-    means = total[order] / count[order]
+    in_order = count[order].astype(np.float64)
+    means = total[order] / in_order
     means[: filled.size - negative] *= -1
-    return means, count[order]
+    return means, in_order
 
 
 def _ends(sizes: Iterable[NDArray[Any]], *, signed: bool) -> Iterator[int]:
