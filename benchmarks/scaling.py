@@ -165,7 +165,7 @@ def protect_profile(folder: Path) -> dict[str, float]:
     parts = {
         "load": ("files.py", "load"), "encode": ("protect.py", "_encoded"), "check": ("protected.py", "open_protected"),
         "digests of planes": ("stored.py", "digests"),
-        "digest of the file": ("files.py", "file_digest"), "save": ("writing.py", "write_all"),
+        "digest of the file": ("files.py", "own_digests"), "save": ("writing.py", "write_all"),
     }  # fmt: skip
     told = {part: 1000 * rows[name] for part, name in parts.items()}
     total = 1000 * found.total_tt  # type: ignore[attr-defined]  # what the standard library does not type

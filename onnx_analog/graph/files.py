@@ -291,7 +291,10 @@ def own_digests(path: str | os.PathLike[str]) -> tuple[str, ...]:
     The first is the same before and after `remember`. The second is what was noted of such a file in earlier versions.
     """
     file = Path(path)
-    end = file.stat().st_size - len(normalisation.at_end(file))
+    put = len(normalisation.at_end(file))
+    if not put:
+        return (file_digest(file),)
+    end = file.stat().st_size - put
     whole, left = hashlib.sha256(), hashlib.sha256()
     with file.open("rb") as opened:
         while chunk := opened.read(_CHUNK):
