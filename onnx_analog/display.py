@@ -107,6 +107,15 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def bits(count: float) -> str:
+    """Return bits per cell as they are printed: few of them with two significant digits.
+
+    >>> bits(2.118), bits(0.02847)
+    ('2.12', '0.028')
+    """
+    return f"{count:.2f}" if count >= 0.1 or count <= 0 else f"{count:.2g}"
+
+
 def percent(share: float, digits: int = 0) -> str:
     """Return a share in per cent, with more digits where it would be shown as all or none, and is not.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.streams import LEVELS, SIDE, Line, hardest
-from onnx_analog.display import counted
+from onnx_analog.display import bits, counted
 from onnx_analog.graph.baselines import INTEGERS
 from onnx_analog.graph.manifest import Baseline, Manifest
 
@@ -52,10 +52,18 @@ def cost_table(manifest: Manifest, protected: ProtectedModel | None = None) -> T
 def _names(manifest: Manifest) -> dict[str, str]:
     bitmap = f" (bitmap: {counted(manifest.totals.mask_bitmap_bits, 'bit')})"
     return {
-        "side": f"{'side information' if manifest.totals.analog_cells else 'weights'}: {_of_side(manifest)}",
+        "side": f"{_bits_of(manifest)}: {_of_side(manifest)}",
         "mask": f"mask: which weights are stored{bitmap}",
         "codebook": f"codebook: {'α and β' if manifest.totals.analog_cells else 'what classes stand for'}",
     }
+
+
+def _bits_of(manifest: Manifest) -> str:
+    """Name what the bits are of: where tensors have no levels, they are its weights."""
+    if not manifest.totals.analog_cells:
+        return "weights"
+    are_digital = {manifest.schemes[entry.scheme].analog == "none" for entry in manifest.tensors}
+    return f"side information{' and digital weights' * (True in are_digital)}"
 
 
 def _of_side(manifest: Manifest) -> str:
@@ -86,7 +94,7 @@ def _coded(line: Line | None) -> tuple[str, str, str]:
     """Return the bits of a line, its code, and its rate."""
     if line is None or line.bits is None:
         return "", "", ""
-    rate = "" if line.bits_per_cell is None else f"{line.bits_per_cell:.2f}"
+    rate = "" if line.bits_per_cell is None else bits(line.bits_per_cell)
     return f"{line.bits:,}", f"{_CODES[str(line.code)]}, {line.symbols} symbols", rate
 
 
@@ -135,8 +143,8 @@ def _notes(manifest: Manifest, protected: ProtectedModel | None) -> Iterator[str
         f"{totals.stored_weights:,} of {counted(totals.original_weights, 'weight')} stored; "
         f"{r_avg if totals.analog_cells else 'all cells are digital'}"
     )
-    bits = sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})
-    yield f"The paper counts bits as free of error, {' or '.join(map(str, bits))} in a cell"
+    per_cell = sorted({scheme.side_bits_per_cell for scheme in manifest.schemes})
+    yield f"The paper counts bits as free of error, {' or '.join(map(str, per_cell))} in a cell"
     yield correction_note(manifest, protected)
     if manifest.not_counted is not None:
         yield f"As the memory allows, cells are not counted: {manifest.not_counted}"

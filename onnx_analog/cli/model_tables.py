@@ -11,7 +11,7 @@ from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan, changed_since
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import counted, percent
-from onnx_analog.graph.manifest import Manifest
+from onnx_analog.graph.manifest import ClassEntry, Manifest, TensorEntry
 
 if TYPE_CHECKING:
     from onnx_analog.graph.protected import ProtectedModel
@@ -111,20 +111,35 @@ def account_tables(manifest: Manifest, protected: ProtectedModel | None = None) 
 
 
 def _tensor_table(manifest: Manifest) -> Table:
-    result = table("tensor", "class", "weights", "cells each", "α", "sizes", left=2)
-    for entry in manifest.tensors:
-        if len(entry.classes) > _MOST_CLASSES:
-            cells = sorted({each.cells for each in entry.classes})
-            ends = f"{cells[0]} to {cells[-1]}" if len(cells) > 1 else _cells_each(cells[0])
-            result.add_row(
-                entry.key, counted(len(entry.classes), "class", "classes"), f"{entry.stored:,}", ends, "", ""
-            )
-            continue
-        for name, each in zip(_class_names(len(entry.classes)), entry.classes, strict=True):
-            alpha = "per channel" if each.alpha is None else f"{each.alpha:.4g}" if each.cells else ""
-            sizes = "" if each.low is None else f"{each.low:.3g} to {each.high:.3g}"
-            result.add_row(entry.key, name, f"{each.count:,}", _cells_each(each.cells), alpha, sizes)
+    """Return the classes of each tensor, without columns that say nothing."""
+    rows = [row for entry in manifest.tensors for row in _class_rows(entry)]
+    has_cells = any(each.cells for entry in manifest.tensors for each in entry.classes)
+    heads = ("tensor", "class", "weights", "cells each", "α", "sizes" if has_cells else "value")
+    shown = [column for column in range(len(heads)) if column < _ALWAYS or any(row[column] for row in rows)]
+    result = table(*(heads[column] for column in shown), left=2)
+    for row in rows:
+        result.add_row(*(row[column] for column in shown))
     return result
+
+
+def _class_rows(entry: TensorEntry) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each class of a tensor; one for all where there are many."""
+    if len(entry.classes) > _MOST_CLASSES:
+        cells = sorted({each.cells for each in entry.classes})
+        ends = f"{cells[0]} to {cells[-1]}" if len(cells) > 1 else _cells_each(cells[0])
+        yield entry.key, counted(len(entry.classes), "class", "classes"), f"{entry.stored:,}", ends, "", ""
+        return
+    for name, each in zip(_class_names(len(entry.classes)), entry.classes, strict=True):
+        alpha = "per channel" if each.alpha is None else f"{each.alpha:.4g}" if each.cells else ""
+        yield entry.key, name, f"{each.count:,}", _cells_each(each.cells), alpha, _sizes(each)
+
+
+def _sizes(entry: ClassEntry) -> str:
+    """Return the smallest and the largest size of a class; one number where it has one value."""
+    if entry.low is None or entry.high is None:
+        return ""
+    low, high = f"{entry.low:.3g}", f"{entry.high:.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _cells_each(cells: int) -> str:
@@ -133,6 +148,7 @@ def _cells_each(cells: int) -> str:
 
 
 _MOST_CLASSES = 8  # that have lines of their own
+_ALWAYS = 4  # columns that are always shown
 
 
 def _class_names(count: int) -> Sequence[str]:

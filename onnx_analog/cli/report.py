@@ -14,7 +14,7 @@ from onnx_analog.channels.outliers import FAR
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import change, counted, percent, score
+from onnx_analog.display import bits, change, counted, percent, score
 from onnx_analog.points import (
     COUNTING,
     Panel,
@@ -426,12 +426,11 @@ def channel_table(channel: Channel, *, points: int = 9) -> Table:
         row += [] if programmed is None else [f"{programmed[number]:.4g}"]
         row += [] if means is None else [f"{means[number]:.4f}"]
         result.add_row(*row)
-    result.caption = (
-        f"output range {low:.4f} to {high:.4f}; capacity {of_channel(channel).bits:.2f} bits per cell for normal reads"
-    )
+    capacity = bits(of_channel(channel).bits)
+    result.caption = f"output range {low:.4f} to {high:.4f}; capacity {capacity} bits per cell for normal reads"
     best = best_of(channel)
     if best is not None:
-        result.caption += f"; {best.bits:.2f} with the best choice of inputs"
+        result.caption += f"; {bits(best.bits)} with the best choice of inputs"
     return result
 
 
@@ -451,7 +450,7 @@ def fit_table(fit: Fit) -> Table:
     result.add_row(f"neighbours k, {how}", str(channel.neighbours))
     result.add_row("output range", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
     result.add_row("standard deviation at the inputs", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
-    result.add_row("capacity, bits per cell", f"{of_channel(channel).bits:.2f}")
+    result.add_row("capacity, bits per cell", bits(of_channel(channel).bits))
     if fit.between_share is not None:
         result.add_row("variance between devices", percent(fit.between_share))
     if good.p.size:

@@ -25,7 +25,8 @@ _LONGEST = 60  # of a name in a legend
 _BAR = 0.34  # inches of height
 _MARGIN = 1.3  # of the range of cells
 _NARROWEST = 3.0  # of an axis of cells, from end to end
-_CHARACTERS = 84  # of a row of a legend
+_CHARACTERS = 76  # of a row of a legend, whose fonts are those of the page
+_HANDLE = 10  # characters as wide as what stands beside a name in a legend
 _ROW = 0.2  # inches
 _OF_RIVALS = (DASHES[1], DASHES[2], DASHES[4], DASHES[6])  # a dotted line is the goal
 _MANY = 100  # counts from which on an axis is logarithmic
@@ -307,7 +308,7 @@ def _wrapped(name: str) -> str:
 
 
 def _columns(names: Sequence[str]) -> int:
-    longest = max((len(name) + 6 for name in names), default=1)
+    longest = max((len(name) + _HANDLE for name in names), default=1)
     return max(1, min(len(names), _CHARACTERS // longest))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from onnx_analog.arguments import PART_KINDS
 from onnx_analog.channels import Channel
 from onnx_analog.display import change, counted, percent, percent_as_given, rounded_alike, score
+from onnx_analog.graph.baselines import INTEGERS
 from onnx_analog.html import charts
 from onnx_analog.html.charts import Bar, Line, Mark
 from onnx_analog.html.page import Chart, Number, Page, Section, Table, Tone, number, table
@@ -191,7 +192,7 @@ def _evaluation_chart(result: Evaluation, memory: Memory, cells: float) -> Chart
     return charts.losses(
         [Line("this model", [mark], joined=False)],
         f"Cells are counted {_counting(memory)}. The bar is a 95 % interval over trials. Dashed: cells of the same "
-        f"weights in a digital format.{' Dotted: what was asked for.' * known}",
+        f"weights in a digital format; {INTEGERS}.{' Dotted: what was asked for.' * known}",
         unit=f"{result.metric} lost, percentage points" if loss else result.metric,
         goal=goal,
         limits=[(lowest, cells, mark.value)] if lowest > 0 else (),
@@ -244,7 +245,7 @@ def _check_section(result: Checked, memory: Memory | None) -> Section:
                 [Line("this model", [Mark(cells, scale.value(decision.loss), low, high)], joined=False)],
                 "The bar ends at the bounds of the test, each with "
                 f"{percent_as_given(result.confidence)} confidence. Dotted: the limit. "
-                f"Cells are counted {counting}. Dashed: cells of the same weights in a digital format.",
+                f"Cells are counted {counting}. Dashed: cells of the same weights in a digital format; {INTEGERS}.",
                 unit=scale.axis,
                 goal=(scale.value(result.limit), scale.goal(result.limit)),
                 rivals={} if memory is None else digital(memory.manifest),

@@ -170,7 +170,7 @@ def cost_section(memory: Memory, rivals: Mapping[str, float] | None = None) -> S
     fewest = None if memory.limit is None else memory.limit.cells_per_original_weight
     caption = "Cells per original weight, part by part."
     if rivals is None and others:
-        caption += " Grey: the same weights in a digital format; what rounding loses is not counted."
+        caption += f" Grey: the same weights in a digital format; {INTEGERS}."
     if fewest:
         caption += f" Dotted: the fewest cells that any code needs at these errors, {fewest:.3f}."
     if memory.manifest.not_counted is not None:

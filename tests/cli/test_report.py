@@ -36,7 +36,7 @@ from onnx_analog.graph.weights import Selection
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.sweeps import Point
-from tests.models import QUIET, made, model
+from tests.models import QUIET, holding, made, model
 from tests.printing import WIDTHS, assert_whole
 
 DEFAULT, PAPER = PRESETS.values()
@@ -1352,3 +1352,24 @@ def test_a_model_without_analog_cells_is_described_as_digital():
     assert not re.search("level|analog|0 weights", " ".join(found))
     assert found[0].startswith("256 of 256 weights in digital cells; all-in")
     assert re.fullmatch(r"[\d,]+ digital symbols of 2 simulated arrays", found[2])
+
+
+def classes_table(**given: Any) -> str:
+    """Return the table of classes of a protected model."""
+    return text(next(iter(model_tables.account_tables(oa.protect(made("matmul"), channel=QUIET, **given).manifest))))
+
+
+def test_the_table_of_classes_has_only_columns_that_say_something():
+    digital, analog = classes_table(integers=3), classes_table()
+    heading = [re.split(r"\s{2,}", shown.strip().splitlines()[0].strip()) for shown in (digital, analog)]
+    assert heading[0] == ["tensor", "class", "weights", "cells each", "value"]
+    assert heading[1] == ["tensor", "class", "weights", "cells each", "α", "sizes"]
+    assert " to " not in digital
+    assert " to " in analog
+
+
+def test_bits_of_a_plan_with_analog_and_digital_tensors_are_named_after_both():
+    weights = {name: np.linspace(-1, 1, 1024, dtype=np.float32).reshape(32, 32) for name in "ab"}
+    plan = Plan(default=Scheme(channel=QUIET), tensors={"a": Scheme.integers(4, channel=QUIET)})
+    _, _, cost, _ = map(text, model_tables.account_tables(oa.protect(holding(**weights), plan=plan).manifest))
+    assert "side information and digital weights: sign, class" in cost

@@ -21,7 +21,7 @@ from onnx_analog.channels.modifiers import NONE
 from onnx_analog.cli import main
 from onnx_analog.coding.streams import LEVELS, Line
 from onnx_analog.errors import OptionError, OutputError
-from onnx_analog.html import contents, svg
+from onnx_analog.html import charts, contents, svg
 from onnx_analog.html import report as reports
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
@@ -693,3 +693,18 @@ def test_the_cells_of_a_correction_are_in_the_table_of_costs(page, results):
     (cells, each) = re.findall(r"correction\s+–\s+([\d,]+)\s+([\d.]+)", text)[0]
     assert int(cells.replace(",", "")) == round(tuned.correction_cells)
     assert float(each) == pytest.approx(tuned.correction_cells / tuned.weights, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    "names", [["this model", "int8: 32 cells", "int4: 16 cells", "at most 1 point"], ["n" * 58, "at most 1 point"]]
+)
+def test_a_legend_is_as_wide_as_its_chart_at_most(names):
+    with svg.drawing("losses", height=3.0) as (figure, (axis,), _):
+        for name in names:
+            axis.errorbar([1], [1], yerr=1, label=name)
+        charts._legend(figure, axis, names)
+        figure.draw_without_rendering()
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
