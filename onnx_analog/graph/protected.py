@@ -81,6 +81,8 @@ class ProtectedModel(Model):
     verified : Verified or None
         How the plan that it is stored by was verified; None if that is not known. It tells why, where the model is
         stored otherwise.
+    as_written : ProtectedModel or None
+        The model before `through`: another channel does not change how many cells it takes.
     """
 
     model: ir.Model
@@ -89,6 +91,7 @@ class ProtectedModel(Model):
     written: Manifest | None
     read_mark: str | None
     verified: Verified | None = None
+    as_written: ProtectedModel | None = None
 
     @cached_property
     def plan(self) -> Plan:
@@ -105,7 +108,9 @@ class ProtectedModel(Model):
 
     @cached_property
     def counted(self) -> Manifest:
-        """The manifest of the planes as they are in the model."""
+        """The manifest of the planes as they are in the model, whichever channel reads them."""
+        if self.as_written is not None:
+            return self.as_written.counted
         return account_of(self.tensors, self.schemes, self.model)
 
     @property
@@ -193,7 +198,8 @@ class ProtectedModel(Model):
         """
         schemes = read_with(self.schemes, channel, modifiers)
         tensors = tuple(tensor.read_as(schemes[tensor.scheme]) for tensor in self.tensors)
-        return replace(self, schemes=tuple(schemes[scheme] for scheme in self.schemes), tensors=tensors)
+        read = tuple(schemes[scheme] for scheme in self.schemes)
+        return replace(self, schemes=read, tensors=tensors, as_written=self.as_written or self)
 
     def copy(self) -> ProtectedModel:
         """Return a copy whose planes can be replaced; what was checked is not checked again."""

@@ -153,26 +153,36 @@ def _evaluation_section(result: Evaluation, memory: Memory | None) -> Section:
     rows = [
         ("original model", _score(result.original, result.share)),
         (result.stored_name, _score(result.stored, result.share)),
-        (f"with noise, mean of {counted(len(result.values), 'trial')}", _score(result.mean, result.share)),
-        ("standard deviation over trials", _change(result.std, result.share)),
+        *(_trial_rows(result) if result.values else _read_back_rows(result)),
         ("standard error from the choice of samples", _change(result.test_set_error, result.share)),
     ]
-    without = result.uncorrected
-    if without is not None:
-        rows.append(("without correction, the same trials", _score(without.mean, result.share)))
-    if result.values:
-        rows += [
-            ("worst trial", _score(min(result.values), result.share)),
-            ("best trial", _score(max(result.values), result.share)),
-        ]
-        if result.higher_is_better is False:
-            rows[-2:] = [("worst trial", rows[-1][1]), ("best trial", rows[-2][1])]
     caption = "Intervals are Student's t over trials; they leave out the error of a finite test set."
     return Section(
         title="Accuracy" if result.share else "The metric",
         charts=tuple(drawn),
-        tables=(table((result.heading, "value"), rows, caption=caption),),
+        tables=(table((result.heading, "value"), rows, caption=caption * bool(result.values)),),
     )
+
+
+def _trial_rows(result: Evaluation) -> Iterator[tuple[str, str]]:
+    """Yield what trials found."""
+    yield f"with noise, mean of {counted(len(result.values), 'trial')}", _score(result.mean, result.share)
+    yield "standard deviation over trials", _change(result.std, result.share)
+    without = result.uncorrected
+    if without is not None:
+        yield "without correction, the same trials", _score(without.mean, result.share)
+    ends = (min(result.values), max(result.values))
+    worst, best = ends[::-1] if result.higher_is_better is False else ends
+    yield "worst trial", _score(worst, result.share)
+    yield "best trial", _score(best, result.share)
+
+
+def _read_back_rows(result: Evaluation) -> Iterator[tuple[str, str]]:
+    """Yield by how much a model that was read back is worse than the original, where that is known."""
+    if result.drop is not None:
+        rises = result.higher_is_better is False
+        worse = change(-result.drop if rises else result.drop, share=result.share)
+        yield f"{'increase' if rises else 'decrease'} from the original", worse
 
 
 def _evaluation_chart(result: Evaluation, memory: Memory, cells: float) -> Chart:
@@ -196,7 +206,7 @@ def _evaluation_chart(result: Evaluation, memory: Memory, cells: float) -> Chart
         unit=f"{result.metric} lost, percentage points" if loss else result.metric,
         goal=goal,
         limits=[(lowest, cells, mark.value)] if lowest > 0 else (),
-        rivals=digital(memory.manifest),
+        rivals=digital(memory),
     )
 
 
@@ -248,7 +258,7 @@ def _check_section(result: Checked, memory: Memory | None) -> Section:
                 f"Cells are counted {counting}. Dashed: cells of the same weights in a digital format; {INTEGERS}.",
                 unit=scale.axis,
                 goal=(scale.value(result.limit), scale.goal(result.limit)),
-                rivals={} if memory is None else digital(memory.manifest),
+                rivals={} if memory is None else digital(memory),
             )
         ]
     rows = [

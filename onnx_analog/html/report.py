@@ -18,7 +18,7 @@ from onnx_analog.errors import OptionError, OutputError, require_path
 from onnx_analog.graph import files
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.protected import ProtectedModel, open_protected
-from onnx_analog.graph.stored import is_protected
+from onnx_analog.graph.stored import is_protected, read_back
 from onnx_analog.html.contents import page_of
 from onnx_analog.html.page import render
 from onnx_analog.html.stored import Memory
@@ -149,10 +149,9 @@ def _memory(result: Any, model: AnyModel | None, channel: str | Channel | None, 
     if not isinstance(result, Evaluation) or model is None:
         return None
     loaded = load_model(model)
-    if not is_protected(loaded):
+    if not is_protected(loaded) or read_back(loaded) is not None:
         return None
     protected = open_protected(loaded)
-    protected.check_readable()
     read = protected.through(channel, modifiers)
     added = _of_correction(read, result.correction)
     return Memory(protected=read, seed=result.seed, limit=result.limit, of_correction=added)

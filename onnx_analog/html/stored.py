@@ -24,6 +24,7 @@ from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.html import charts
 from onnx_analog.html.charts import OTHER, Bar, Histogram, Sigma
 from onnx_analog.html.page import Chart, Number, Section, Table, number, table
+from onnx_analog.points import COUNTING
 
 _BINS = 80
 _PANELS = 6  # classes that have a histogram
@@ -85,8 +86,8 @@ class Memory:
 
     @property
     def counted_as(self) -> str:
-        """The counting in which its cells are compared: "memory" where they are counted so, else "paper"."""
-        return "paper" if self.per_weight("memory") is None else "memory"
+        """The counting in which its cells are compared: unless one is shown only, "memory" where that is known."""
+        return self.counting or ("paper" if self.per_weight("memory") is None else "memory")
 
     def correction(self, counting: str) -> tuple[tuple[str, float], ...]:
         """Return name and cells per original weight of the correction, if there is one: a part of its cells."""
@@ -110,11 +111,11 @@ def cell_numbers(memory: Memory) -> Iterator[Number]:
         yield Number("cells per weight", number(honest), f"as the memory allows{decoding}{_with(memory, 'memory')}")
     name = "cells per weight" if honest is None else "the same"
     yield Number(name, number(paper), f"as the paper counts{_with(memory, 'paper')}")
-    rivals = digital(memory.manifest)
+    rivals = digital(memory)
     if rivals:
         eight = min((each for each in rivals if each.startswith("int8")), key=rivals.__getitem__)
         fewest = min(rivals, key=rivals.__getitem__)
-        how = "as the memory allows" if honest is not None else "as the paper counts"
+        how = COUNTING[memory.counted_as]
         note = f"{how}; {INTEGERS}"
         yield Number(f"as integers of 8 bits: {eight}", number(rivals[eight]), note if fewest == eight else how)
         if fewest != eight:
@@ -126,12 +127,12 @@ def _with(memory: Memory, counting: str) -> str:
     return "".join(f"; {number(added)} of them for the correction" for _, added in memory.correction(counting))
 
 
-def digital(manifest: Manifest) -> dict[str, float]:
-    """Return the cells per original weight of digital formats, by name: as the memory allows, where that is counted."""
-    weights, honest = manifest.totals.original_weights, manifest.totals.honest_cells is not None
+def digital(memory: Memory) -> dict[str, float]:
+    """Return the cells per original weight of digital formats, by name, counted as those of the model are compared."""
+    manifest, weights = memory.manifest, memory.manifest.totals.original_weights
     rivals = {}
     for each in manifest.baselines():  # the last of each name is at the bits per cell of the scheme
-        cells = each.honest_cells if honest else each.cells
+        cells = each.honest_cells if memory.counted_as == "memory" else each.cells
         if each.name in _RIVALS and cells is not None and (not each.pruned or manifest.totals.mask_bitmap_bits):
             rivals[f"{each.name}{', pruned' * each.pruned}"] = cells / weights
     return rivals
@@ -165,7 +166,7 @@ def paper_parts(totals: Any) -> dict[str, float]:
 
 def cost_section(memory: Memory, rivals: Mapping[str, float] | None = None) -> Section:
     """Return the section of costs; `rivals` are cells per original weight, by name, in place of plain formats."""
-    others = digital(memory.manifest) if rivals is None else rivals
+    others = digital(memory) if rivals is None else rivals
     rows = [*bars(memory), *(Bar(name, {OTHER: cells}) for name, cells in others.items())]
     fewest = None if memory.limit is None else memory.limit.cells_per_original_weight
     caption = "Cells per original weight, part by part."

@@ -153,12 +153,13 @@ class Evaluation(Shown):
     def drop(self) -> float | None:
         """The baseline minus the mean with noise, on the same samples; None without either.
 
-        Without trials, as of a model that was read back, the original minus the model that was evaluated.
+        Of a model that was read back, whose noise is in its weights, the original minus that model.
         """
         if self.mean is not None:
             return None if self.baseline is None else self.baseline - self.mean
-        known = self.baseline is not None and self.original is not None and self.stored is not None
-        return self.original - self.stored if known else None  # type: ignore[operator]  # neither is None
+        if self.read_back is None or self.baseline is None or self.original is None or self.stored is None:
+            return None
+        return self.original - self.stored
 
     @property
     def drop_ci95(self) -> tuple[float, float] | None:

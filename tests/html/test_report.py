@@ -25,7 +25,7 @@ from onnx_analog.html import charts, contents, svg
 from onnx_analog.html import report as reports
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
-from onnx_analog.html.stored import Memory, bars, cell_numbers, cost_table, paper_parts, weights_of
+from onnx_analog.html.stored import Memory, bars, cell_numbers, cost_table, digital, paper_parts, weights_of
 from onnx_analog.points import series
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import RIVALS
@@ -277,6 +277,56 @@ def test_cells_of_a_corrected_model_are_those_of_check_and_sweep_in_all_reports(
         assert words.count(f"{point.honest_cost - without:.3f} of them for the correction") == 1
         assert f"{without:.3f}" not in words
     assert "of them for the correction" not in " ".join(read(page("evaluate")).words)
+
+
+def test_cells_are_those_that_were_written_whichever_channel_reads_them(corrected, tmp_path):
+    """A channel that is noisier than that of the model does not make its cells, or those of the correction, more."""
+    _, _, stored = corrected
+    given = {"correct": drawn(50, 16), "channel": "gaussian:sigma=0.16"}
+    checked = oa.check(stored, rows(60), max_drop=90, reference=model(LINEAR), max_trials=3, **given)
+    harms = oa.sensitivity(stored, rows(60), trials=1, by=["stream"], **given)
+    evaluated = oa.evaluate(stored, rows(60), trials=2, **given)
+    shown = [
+        memory.per_weight("memory")
+        for memory in (
+            reports._memory(checked, None, None, NONE),
+            reports._memory(harms, None, None, NONE),
+            reports._memory(evaluated, stored, given["channel"], NONE),
+        )
+    ]
+    assert shown == pytest.approx([checked.cells_per_weight] * 3)
+    assert stored.counted.totals == checked.protected.counted.totals
+    noisier = oa.protect(model(LINEAR), channel=given["channel"], strategy="sign", cells=1)
+    assert noisier.counted.totals != stored.counted.totals
+
+
+def test_without_trials_only_a_model_that_was_read_back_has_a_loss(results, tmp_path):
+    _, given = results["evaluate"]
+    unread = oa.evaluate(given["model"], rows(60), reference=model(LINEAR), trials=0)
+    assert unread.drop is None
+    oa.report(unread, tmp_path / "unread.html", model=given["model"])
+    words = " ".join(" ".join(read((tmp_path / "unread.html").read_text(encoding="utf-8")).words).split())
+    assert "The loss of" not in words
+    assert "mean of 0 trials" not in words
+    assert "decrease" not in words
+    back = oa.evaluate(oa.readback(given["model"], decoded=True).model, rows(60), reference=model(LINEAR), trials=0)
+    oa.report(back, tmp_path / "back.html")
+    words = " ".join(" ".join(read((tmp_path / "back.html").read_text(encoding="utf-8")).words).split())
+    assert f"decrease from the original {100 * (back.original - back.stored):+.2f} points" in words
+
+
+def test_integers_are_counted_as_the_cells_beside_them():
+    """Where the channel is too noisy for the correction only, all cells are those of the paper."""
+    stored = oa.protect(model(LINEAR), channel=QUIET, integers=8)
+    memory = Memory(protected=stored, of_correction={"paper": 1.0})
+    assert stored.counted.totals.honest_cells is not None
+    assert memory.counted_as == "paper"
+    weights = stored.counted.totals.original_weights
+    counts = {each.name: each.cells / weights for each in stored.counted.baselines() if not each.pruned}
+    assert {name: digital(memory)[name] for name in ("int8", "int4")} == {
+        name: counts[name] for name in ("int8", "int4")
+    }
+    assert all("as the paper counts" in each.note for each in cell_numbers(memory))
 
 
 def test_the_bars_of_a_corrected_model_add_up_to_its_cells(corrected):
