@@ -225,16 +225,17 @@ def tune(
         digest = files.file_digest(data) if isinstance(data, str | os.PathLike) else None
         known = {
             "inputs": samples_of.made, "model_sha256": model_digest(model), "data_sha256": digest,
-            "of_search": own is not None and _may_know(own, digest),
+            "given_plan_used_these_data": own is not None and _used(own, digest),
         }  # fmt: skip
         return _tuned(measures, goal, str(resolved), {**given, **known})
 
 
-def _may_know(plan: Plan, data_sha256: str | None) -> bool:
-    """Return whether a plan is of a search with the same data, or of data that nobody can compare: not files."""
+def _used(plan: Plan, data_sha256: str | None) -> bool | None:
+    """Return whether a plan is of a search with the same data; None where either were no file, so nobody can tell."""
     if plan.verified is None:
         return False
-    return plan.verified.data_sha256 is None or data_sha256 in (None, plan.verified.data_sha256)
+    known = plan.verified.data_sha256 is not None and data_sha256 is not None
+    return plan.verified.data_sha256 == data_sha256 if known else None
 
 
 def _in_channel(plan: Plan, channel: Channel) -> Plan:
@@ -263,7 +264,7 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
     metric_name = measures.chosen.metric.name
     analog = search.among(Goal(budget=best.cells), lambda scheme: not is_digital(scheme)) if best.digital else None
     facts = {"channel": channel, **{name: given[name] for name in _RECORDED}, **given["inputs"]._asdict()}
-    facts["samples_seen_before"] = measures.seen_before or given["of_search"]
+    facts["samples_seen_before"] = measures.seen_before or given["given_plan_used_these_data"] is not False
     best = recorded(best, measures, goal, facts)
     rival, analog = (each and recorded(each, measures, goal, facts) for each in (rival, analog))
     return Tuned(
@@ -281,15 +282,15 @@ def _tuned(measures: Measures, goal: Goal, channel: str, given: Mapping[str, Any
         analog=analog,
         limit=measures.limit(best.plan),
         sensitivity=measures.sensitivity,
-        corrected=measures.correction_numbers,
+        correction_numbers=measures.correction_numbers,
         confidence=given["confidence"],
         confidence_of_look=search.confidence_of_look,
         protecting=measures.protecting(best.plan),
         seed=given["seed"],
         preprocessing=given["inputs"].preprocessing,
         seen_before=measures.seen_before,
-        considered=bool(measures.wholes),
-        of_search=given["of_search"],
+        given_plan_was_tried=bool(measures.wholes),
+        given_plan_used_these_data=given["given_plan_used_these_data"],
     )
 
 

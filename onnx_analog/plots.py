@@ -124,14 +124,16 @@ def styles(points: Sequence[Point], counting: str = "memory") -> dict[str, dict[
     among lines of the same.
     """
     names = {series(point): point for point in points}
-    lines = {strategy: sum(point.strategy == strategy for point in names.values()) for strategy in STRATEGIES}
+    lines = Counter(point.strategy for point in names.values())
     further, plans = count(), count()
     looks: dict[str, dict[str, Any]] = {}
     for name, point in names.items():
         if point.setting.planned:
             looks[name] = look(next(plans), _PLANS)
+        elif point.strategy in _LOOKS and lines[point.strategy] == 1:
+            looks[name] = dict(_LOOKS[point.strategy])
         else:
-            looks[name] = dict(_LOOKS[point.strategy] if lines[point.strategy] == 1 else look(next(further), _FURTHER))
+            looks[name] = look(next(further), _FURTHER)
     levels = _levels(points)
     if counting == "memory" and len(set(levels.values())) > 1:
         alike = Counter[str]()

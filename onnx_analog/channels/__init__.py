@@ -108,7 +108,9 @@ def resolve(spec: str | os.PathLike[str] | Channel | type[Channel]) -> Channel:
         name, options = of_module[1], of_module[2] or ""
         return _distinct(_make(_imported(name), name, options))
     if os.path.isfile(spec) and name not in available():  # noqa: PTH113 - `Path` fails for a long name
-        raise of_content(ChannelError(mistaken(spec, CHANNEL) or f"{spec!r} is a file, and that of a channel is .json"))
+        raise of_content(
+            ChannelError(mistaken(spec, CHANNEL) or f"{spec!r} is a file; the file of a channel ends with .json")
+        )
     return installed(spec)
 
 

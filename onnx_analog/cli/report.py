@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -249,21 +250,21 @@ def _note(points: Sequence[Point], counting: str, more: str = "") -> str:
 def _mark_note(points: Sequence[Point], counting: str) -> Iterator[str]:
     if higher_is_better(points) is None:
         yield "Nothing is marked: the metric does not say which values are better"
-    elif len(points) > 1 and any(choosing.interval_of(point) is not None for point in points):
+        return
+    counting = choosing.counting_of(points, counting)
+    of_decoding = Counter(point.decoding if counting == "memory" else "" for point in points)
+    if max(of_decoding.values()) > 1 and any(choosing.interval_of(point) is not None for point in points):
         who = "◆" if front(points, counting) else "No point is"
-        counting = choosing.counting_of(points, counting)
-        alike = " that is decoded alike" * (counting == "memory" and len({point.decoding for point in points}) > 1)
-        yield (
-            f"{who} better than every cheaper point{alike}, with no overlap of intervals{_samples_note(points)}; cells "
-            f"are compared {COUNTING[counting]}"
-        )
+        alike = " with the same decoding" * (len(of_decoding) > 1)
+        yield f"{who} better than every cheaper point{alike}; cells are compared {COUNTING[counting]}"
+        yield f"Better: intervals do not overlap{_samples_note(points)}"
 
 
 def _samples_note(points: Sequence[Point]) -> str:
     if not choosing.samples_count(points):
         return ""
     samples = counted(min(point.evaluation.samples for point in points), "sample")
-    return f" and, where trials of a point are alike, by more than the choice of {samples} explains"
+    return f"; and if all scores of a point are equal, the difference is more than the choice of {samples} explains"
 
 
 def _missing_note(points: Sequence[Point]) -> Iterator[str]:
@@ -271,7 +272,7 @@ def _missing_note(points: Sequence[Point]) -> Iterator[str]:
     if 1 in counts:
         yield "One trial has no interval"
     if counts - {1}:
-        yield "Trials that are all alike have no interval"
+        yield "Points whose scores are all equal have no interval"
     if any(point.ci95 is not None and len(point.evaluation.values) < ENOUGH for point in points):
         yield f"Intervals of two trials are too wide to be of use: run {ENOUGH} or more"
 

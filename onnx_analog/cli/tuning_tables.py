@@ -75,9 +75,11 @@ def _notes_of_looks(tuned: Tuned) -> Iterator[str]:
     )
     if any(look.given for _, look in tuned.looks()):
         yield "A given plan is verified whatever becomes of the others"
-    elif tuned.considered:
+    elif tuned.given_plan_was_tried:
         yield "The given plan was not verified, as a plan that takes no more cells holds"
-    apart, share = ("Digital rivals and a given plan", "a quarter") if tuned.considered else ("Digital rivals", "half")
+    apart, share = (
+        ("Digital rivals and a given plan", "a quarter") if tuned.given_plan_was_tried else ("Digital rivals", "half")
+    )
     together = f"all together have {percent_as_given(tuned.confidence)} confidence"
     yield f"{apart} are verified separately, so each bound has {share} of the risk; {together}"
 
@@ -117,8 +119,8 @@ def _tensor_table(tuned: Tuned) -> Table:
         share = percent_number(row["predicted_divergence"] / total) if total else ""
         counts = (f"{row['weights']:,}", f"{count:,}", f"{row['cells_per_weight']:.3f}")
         result.add_row(row["tensor"], row["scheme"], *counts, share)
-    if tuned.corrected:
-        numbers = counted(tuned.corrected, "number")
+    if tuned.correction_numbers:
+        numbers = counted(tuned.correction_numbers, "number")
         result.add_row("correction", f"{numbers} in float16", "", f"{of_correction:,}", "", "")
     result.add_section()
     every = f"{sum(cells) + of_correction:,}"

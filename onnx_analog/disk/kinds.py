@@ -27,14 +27,15 @@ FORMATS = {  # what the entry `format` of such a file begins with; a number foll
 }
 
 _START = 2**16  # bytes that are looked at
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)  # strings and brackets of JSON
 _FORMAT = re.compile(rb'"format"\s*:\s*"([^"\d]+)')
+_HEADING_AND_ROW = re.compile(rb"([^={}\[\]\x00-\x1f]+)\r?\n([^={}\[\]\x00-\x1f]+)\r?\n")
 _OF_FORMAT = {beginning.encode(): kind for kind, beginning in FORMATS.items()}
 _TEXTS = (  # of the first line that is no remark
     (re.compile(rb"\{\s*[\"}]"), _JSON),
     (re.compile(rb"(?i)<(!doctype html|html)"), "a web page"),
-    (re.compile(rb"[<]"), "an XML or SVG file"),
+    (re.compile(rb"(?i)<(\?xml|svg)\b"), "an XML or SVG file"),
     (re.compile(rb"""[\w.-]+\s*=\s*["'\[{\dtf+-]|\[\[?[a-zA-Z_][\w.-]*\]\]?\s*$""", re.MULTILINE), TOML),
-    (re.compile(rb"(?:[^,=<>{}\[\]\x00-\x1f]+,[^=<>{}\[\]\x00-\x1f]*\r?\n){2}"), CSV),  # a heading and a row
 )
 _BINARY = (
     (re.compile(rb"PK\x03\x04.{26}[^/]*/data\.pkl", re.DOTALL), _PYTORCH),
@@ -78,8 +79,26 @@ def kind_of(start: bytes) -> str | None:
         return binary
     text = re.sub(rb"\A(\xef\xbb\xbf)?(\s+|#[^\n]*(\n|\Z))*", b"", start)
     kind = next((name for pattern, name in _TEXTS if pattern.match(text)), None)
-    declared = _FORMAT.search(text) if kind == _JSON else None
-    return kind if declared is None else _OF_FORMAT.get(declared[1], kind)
+    if kind == _JSON:
+        return _OF_FORMAT.get(_declared(text), kind)
+    return CSV if kind is None and _is_table(text) else kind
+
+
+def _declared(text: bytes) -> bytes:
+    """Return the entry `format` of an object in JSON, without its number; empty if it has none of its own."""
+    depth = 0
+    for token in _TOKEN.finditer(text):  # of the start of a file, which `json` cannot parse
+        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
+        found = _FORMAT.match(text, token.start()) if depth == 1 else None
+        if found is not None:
+            return found[1]
+    return b""
+
+
+def _is_table(text: bytes) -> bool:
+    """Return whether the first two lines have as many commas, and not none."""
+    lines = _HEADING_AND_ROW.match(text)
+    return lines is not None and lines[1].count(b",") == lines[2].count(b",") > 0
 
 
 def found_in(path: str | os.PathLike[str]) -> str | None:

@@ -15,7 +15,7 @@ from onnx_analog.graph._cells import mask_bits
 
 FORMATS = (("float32", 32), ("float16", 16), ("int8", 8), ("int4", 4))
 INTEGERS = (  # said wherever they are shown
-    "what rounding loses is not counted, and bits are held without errors: tune finds digital plans in fewer cells"
+    "what rounding loses is not counted, and bits are held without errors; codes can take fewer cells: see `tune`"
 )
 
 

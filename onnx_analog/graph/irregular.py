@@ -60,9 +60,8 @@ class Log:
         weights, of = self._counts.get("weights", (0, 0))
         if weights and missing == "refuse":
             raise DataError(
-                f"{counted(weights, 'weight')} of {of:,} {_have(weights)} no read: say what becomes of that, with "
-                'missing="zero" or '
-                'missing="written"'
+                f"{counted(weights, 'weight')} of {of:,} {_have(weights)} no read: say what becomes of them, with "
+                'missing="zero" or missing="written"'
             )
         symbols, of = self._counts.get("symbols", (0, 0))
         if symbols and missing != "written":

@@ -305,7 +305,7 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
             ("metric", result.metric), ("inputs", result.preprocessing), *_files(result),
             ("channel", result.channel), ("decoding takes at most", result.most_decoding),
             ("original", _score(result.original, result.scale is not DECIBELS)),
-            ("numbers of the correction", result.corrected or None),
+            ("numbers of the correction", result.correction_numbers or None),
             ("comparison", result.comparison), ("assumed", "; ".join(result.assumptions) or None),
         ),
         references=references(_channels(memory)),
@@ -387,9 +387,17 @@ def _plan_section(result: Tuned) -> Section:
         )
         for row, count in zip(listed, counts, strict=True)
     ]  # fmt: skip
-    if result.corrected:
+    if result.correction_numbers:
         rows.append(
-            ("correction", f"{counted(result.corrected, 'number')} in float16", "", f"{of_correction:,}", "", "", "")
+            (
+                "correction",
+                f"{counted(result.correction_numbers, 'number')} in float16",
+                "",
+                f"{of_correction:,}",
+                "",
+                "",
+                "",
+            )
         )
     head = ("tensor", "stored as", "weights", "cells", "per weight", "sensitivity", "predicted divergence")
     measured = "nats for each sample" if result.classes else "of the power of the outputs"

@@ -136,7 +136,7 @@ def _read(model: Any, channel: Any) -> Iterator[Path]:
 def _memory(result: Any, model: AnyModel | None, channel: str | Channel | None, modifiers: Modifiers) -> Memory | None:
     """Return the protected model of a result, as it was read; None where it is not known or nothing is protected."""
     if isinstance(result, Tuned):
-        added = {result.counting: result.correction_cells / result.weights} if result.corrected else {}
+        added = {result.counting: result.correction_cells / result.weights} if result.correction_numbers else {}
         return Memory(
             protected=result.protected, seed=result.seed or 0, limit=result.limit, counting=result.counting,
             of_correction=added,

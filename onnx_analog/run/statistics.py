@@ -110,12 +110,12 @@ def between(
     """Return the interval of some values in words: its ends, and whether it says little; or why there is none.
 
     >>> between([0.5], None), between([0.5, 0.5], None, noun="array"), between([0.5, 0.6], (0.1, 1.0), share=True)
-    ('none: one trial', 'none: all arrays are alike', '10.00 to 100.00 % (too few trials)')
+    ('none: one trial', 'none: all scores are equal', '10.00 to 100.00 % (too few trials)')
     """
     if len(values) < 2:
         return f"none: one {noun}" if values else f"none: no {noun}"
     if ends is None:
-        return f"none: all {noun}s are alike"
+        return f"none: all {'differences' if changes else 'scores'} are equal"
     if not all(map(math.isfinite, ends)):
         return "none: not all values are finite"
     few = f" (too few {noun}s)" * (len(values) < ENOUGH)
@@ -133,5 +133,5 @@ def spread(
     count = counted(len(values), noun)
     if ends is not None and all(map(math.isfinite, ends)):
         return f"95 % interval {score_ends(ends, share=share)}, {count}{': too few' * (len(values) < ENOUGH)}"
-    alike = ", all alike" if len(values) > 1 and len(set(values)) == 1 else ""
-    return f"{count}{alike}: no interval"
+    equal = ", all scores equal" if len(values) > 1 and len(set(values)) == 1 else ""
+    return f"{count}{equal}: no interval"

@@ -52,6 +52,7 @@ _OTHER = {  # what the constants that say nothing to a reader are of
     "correct_sha256": "other samples that correct",
     "compensate_sha256": "other samples that compensate",
 }
+_COUNTS = ("correct_samples", "compensate_samples")
 _PIECE = 2**16  # bytes that are looked at at once for the end of a line
 
 
@@ -339,11 +340,15 @@ def _apart(name: str, mine: Any, there: Any, where: str) -> str:
     """Return what to say of a folder of another sweep: it begins with the argument that differs."""
     if name in _OTHER and None not in (mine, there):
         return f"{where} holds a sweep with {_OTHER[name]}: choose another folder"
-    argument = _ARGUMENTS.get(name, name.removesuffix("_sha256"))
+    given = name in _OTHER or (name in _COUNTS and None in (mine, there))  # which digests and counts only tell
+    argument = name.removesuffix("_sha256").removesuffix("_samples") if given else _ARGUMENTS.get(name, name)
     if mine is None:  # which may be samples without a file
-        return f"{argument} is not {_shown(there)}, as it is in the sweep of {where}: choose another folder"
-    was = "not" if there is None else _shown(there)
-    return f"{argument} is {_shown(mine)}, and it is {was} in the sweep of {where}: choose another folder"
+        was = "given" if given else _shown(there)
+        return f"{argument} is not {was}, as it is in the sweep of {where}: choose another folder"
+    this = "given" if given else _shown(mine)
+    if there is None:
+        return f"{argument} is {this}, but the sweep in {where} has none: choose another folder"
+    return f"{argument} is {this}, and it is {_shown(there)} in the sweep of {where}: choose another folder"
 
 
 def _shown(value: Any) -> str:

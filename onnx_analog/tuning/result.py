@@ -63,7 +63,7 @@ class Tuned(Shown):
         The fewest cells that any code needs for the weights at the squared errors of the answer; None where errors
         are compensated, or a tensor has none.
     sensitivity : mapping of str to Sensitivity
-    corrected : int
+    correction_numbers : int
         float16 numbers of the correction that the reader keeps; 0 without one. Their cells are counted.
     confidence : float
         Of the verification, all its looks together.
@@ -80,10 +80,10 @@ class Tuned(Shown):
         What was logged while it was made, and is to be known of it.
     seen_before : bool
         Whether another search with the same file, for another goal, has looked at the samples that verify.
-    considered : bool
-        Whether a plan that was given was tried as a whole.
-    of_search : bool
-        Whether that plan is of a search that used the same data, as far as its record tells.
+    given_plan_was_tried : bool
+        As a whole.
+    given_plan_used_these_data : bool or None
+        Whether the search for that plan used the same data, as far as its record tells; None if it does not tell.
     """
 
     goal: Goal
@@ -100,7 +100,7 @@ class Tuned(Shown):
     analog: Answer | None
     limit: Limit | None
     sensitivity: dict[str, Sensitivity]
-    corrected: int
+    correction_numbers: int
     confidence: float
     confidence_of_look: float
     protecting: Callable[[], ProtectedModel] = field(compare=False)
@@ -108,8 +108,8 @@ class Tuned(Shown):
     preprocessing: str = ""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     seen_before: bool = field(default=False, compare=False)
-    considered: bool = False
-    of_search: bool = False
+    given_plan_was_tried: bool = False
+    given_plan_used_these_data: bool | None = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is copied and pickled: the model in place of the function that makes it."""
@@ -176,8 +176,9 @@ class Tuned(Shown):
         samples = counted(self.best.verified.samples, "sample")
         if self.seen_before:
             return f"{samples} that an earlier search for another goal has used"
-        if self.of_search:
-            return f"{samples} of data that the search for the given plan has used"
+        if self.given_plan_used_these_data is not False:
+            has = "has" if self.given_plan_used_these_data else "may have"
+            return f"{samples} of data that the search for the given plan {has} used"
         return f"{samples} that nothing else has seen"
 
     @property
@@ -224,7 +225,7 @@ class Tuned(Shown):
     @property
     def correction_cells(self) -> float:
         """Cells that hold the numbers of the correction."""
-        return self.best.cells * self.weights - self.best.allocation.cells if self.corrected else 0.0
+        return self.best.cells * self.weights - self.best.allocation.cells if self.correction_numbers else 0.0
 
     @property
     def samples_needed(self) -> int | None:
@@ -316,7 +317,7 @@ class Tuned(Shown):
             "confidence_of_look": self.confidence_of_look,
             "original": self.original,
             "weights": self.weights,
-            "correction_numbers": self.corrected,
+            "correction_numbers": self.correction_numbers,
             "correction_cells": self.correction_cells,
             "holds": self.holds,
             "verdict": self.verdict,
@@ -332,7 +333,7 @@ class Tuned(Shown):
             "against_limit": None if self.limit is None else self.limit.factor,
             "preprocessing": self.preprocessing,
             "warnings": list(self.warnings),
-            "samples_seen_before": self.seen_before or self.of_search,
+            "samples_seen_before": self.seen_before or self.given_plan_used_these_data is not False,
             "tensors": self.rows(),
             "plan": self.plan.to_dict(),
         }

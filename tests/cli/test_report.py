@@ -107,6 +107,14 @@ def test_a_cell_says_mean_half_its_interval_and_what_it_costs():
     assert report.cell_text(replace(point(), ci95=(-0.670620, 1.870620))) == "60.00 ± 127.06 [1.25 / 2.00]"
 
 
+def test_a_line_of_integers_has_a_look_too():
+    of_integers = point()
+    of_integers = replace(of_integers, setting=replace(of_integers.setting, name="int4"))
+    looks = plots.styles([point(), of_integers])
+    assert len(looks) == 2
+    assert all({"marker", "linestyle"} <= set(look) for look in looks.values())
+
+
 def test_an_interval_that_ends_at_a_bound_is_told_by_its_ends():
     assert report.cell_text(replace(point(), ci95=(0.2, 1.0))) == "60.00 ± 40.00 [1.25 / 2.00]"
     assert report.cell_text(replace(point(), ci95=(0.0, 1.0))) == "60.00 (0.00 to 100.00) [1.25 / 2.00]"
@@ -128,7 +136,7 @@ def test_a_table_tells_the_value_without_noise():
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [((0.6,), "One trial has no interval"), ((0.6, 0.6), "Trials that are all alike have no interval")],
+    [((0.6,), "One trial has no interval"), ((0.6, 0.6), "Points whose scores are all equal have no interval")],
 )
 def test_where_there_is_no_interval_the_table_says_why(values, said):
     (table,) = report.points_tables([replace(point(values=values), ci95=None)])
@@ -288,9 +296,20 @@ def test_what_is_better_than_all_that_is_cheaper_is_marked_in_its_panel():
             "20.00 ± 1.00 [3.25 / 4.00]",
             "◆ 90.00 ± 1.00 [9.25 / 10.00]",
         ]
-        assert "◆ better than every cheaper point, with no overlap of intervals" in " ".join(text(table).split())
+        assert "◆ better than every cheaper point; cells are compared" in " ".join(text(table).split())
     (table,) = report.points_tables([near(1, 0.50), near(3, 0.51)])
-    assert "No point is better than every cheaper point, with no overlap of intervals" in " ".join(text(table).split())
+    shown = " ".join(text(table).split())
+    assert "No point is better than every cheaper point; cells are compared as the memory allows" in shown
+    assert "Better: intervals do not overlap" in shown
+
+
+def test_nothing_is_said_of_marks_where_each_point_is_alone_in_its_decoding():
+    alone = near(3, 0.51)
+    alone = replace(alone, totals=replace(alone.totals, decoding="table"))
+    (table,) = report.points_tables([near(1, 0.50), alone])
+    assert "every cheaper point" not in " ".join(text(table).split())
+    (table,) = report.points_tables([near(1, 0.50), near(2, 0.50), alone])
+    assert "No point is better than every cheaper point with the same decoding" in " ".join(text(table).split())
 
 
 @pytest.mark.parametrize("known", [True, False, None])
@@ -455,7 +474,7 @@ def test_where_lower_values_are_better_a_loss_is_an_increase():
     assert found.to_dict()["drop"] == -4.0  # which files have in the same way for all metrics
 
 
-@pytest.mark.parametrize(("values", "said"), [((0.5,), "one trial"), ((0.5,) * 3, "all trials are alike")])
+@pytest.mark.parametrize(("values", "said"), [((0.5,), "one trial"), ((0.5,) * 3, "all scores are equal")])
 @pytest.mark.parametrize("uncorrected", [0.25, None])
 def test_an_evaluation_says_once_why_it_has_no_interval(values, said, uncorrected):
     found = Evaluation(metric="top1", samples=5, stored=0.9, values=values)
@@ -471,7 +490,7 @@ def test_an_interval_that_others_have_says_why_it_is_none():
         metric="top1", samples=5, stored=0.9, values=(0.5, 0.5), corrected_by="gain", uncorrected_values=(0.3, 0.4)
     )
     shown = text(report.evaluation_table(found))
-    assert cells(shown, "95 % interval of the mean") == ["none: all trials are alike"]
+    assert cells(shown, "95 % interval of the mean") == ["none: all scores are equal"]
     assert "There are no intervals" not in shown
 
 

@@ -345,7 +345,7 @@ def test_plain_integers_are_not_called_the_best_rival():
     assert eight.name.startswith("as integers of 8 bits: int8")
     assert four.name.startswith("cheapest integers shown: int4")
     assert float(four.value) < float(eight.value)
-    assert "bits are held without errors: tune finds digital plans in fewer cells" in four.note
+    assert "bits are held without errors; codes can take fewer cells: see `tune`" in four.note
     assert not any("rival" in each.name for each in (eight, four))
 
 
@@ -738,7 +738,7 @@ def test_a_page_does_not_replace_the_model_that_it_is_about(tmp_path):
 
 def test_the_cells_of_a_correction_are_in_the_table_of_costs(page, results):
     tuned, _ = results["tune"]
-    assert tuned.corrected
+    assert tuned.correction_numbers
     text = re.sub(r"<[^>]+>", " ", page("tune"))
     (cells, each) = re.findall(r"correction\s+–\s+([\d,]+)\s+([\d.]+)", text)[0]
     assert int(cells.replace(",", "")) == round(tuned.correction_cells)

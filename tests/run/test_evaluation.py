@@ -50,7 +50,7 @@ def test_the_interval_of_a_share_stays_inside_0_and_1(values):
 def test_trials_that_are_all_alike_tell_no_interval():
     found = evaluation(0.88, 0.88, 0.88)
     assert (found.mean, found.ci95, found.drop_ci95, found.to_dict()["ci95"]) == (pytest.approx(0.88), None, None, None)
-    assert "3 trials, all alike: no interval" in str(found)
+    assert "3 trials, all scores equal: no interval" in str(found)
     assert interval([0.1] * 7) is None
 
 

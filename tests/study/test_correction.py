@@ -117,7 +117,7 @@ def test_a_sweep_goes_on_with_the_same_correction_only(tmp_path):
     assert [point.row() for point in again] == [point.row() for point in whole]
     for other in (None, CALIBRATION[:20], "gain"):
         with pytest.raises(
-            OutputError, match=r"correct\w* is .* in the sweep of|holds a sweep with other samples that correct"
+            OutputError, match=r"correct\w* is .* the sweep (of|in)|holds a sweep with other samples that correct"
         ):
             swept(out=tmp_path / "a", correct=other)
 

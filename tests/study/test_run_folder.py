@@ -248,8 +248,8 @@ def test_a_folder_that_was_refused_is_free(tmp_path):
     [
         ({"metric": "sqnr_db"}, ["metric", "'top1'", "'sqnr_db'"]),
         ({"samples": [100]}, ["samples", "is 100, and", "it is 100,50 in"]),
-        ({"note": "x"}, ["note is 'x', and it is not in"]),
-        ({"seed": 3}, ["seed is 3, and it is not in"]),
+        ({"note": "x"}, ["note is 'x', but the sweep in", "has none"]),
+        ({"seed": 3}, ["seed is 3, but the sweep in", "has none"]),
         ({"providers": ["CUDAExecutionProvider"]}, ["providers", "CPUExecutionProvider", "CUDAExecutionProvider"]),
     ],
 )
@@ -270,6 +270,23 @@ def test_constants_of_other_types_differ_although_python_takes_them_for_equal(va
     (tmp_path / CONSTANTS).write_text(json.dumps({**SAME, "samples": value}), encoding="utf-8")
     with pytest.raises(OutputError, match=f"samples is {json.dumps(other)}, and it is {json.dumps(value)} in"):
         Folder(tmp_path, {**SAME, "samples": other}).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("mine", "there", "said"),
+    [
+        ({"data": "t.npz"}, {"data": None}, "data is 't.npz', but the sweep in .* has none: choose another folder"),
+        ({}, {"correct_samples": [9], "correct_sha256": [64 * "a"]}, "correct is not given, as it is in the sweep of"),
+        ({"correct_sha256": [64 * "a"]}, {}, "correct is given, but the sweep in .* has none: choose"),
+        ({"correct_samples": [9]}, {"correct_samples": [8]}, "correct_samples is 9, and it is 8 in the sweep of"),
+    ],
+)
+def test_what_only_one_sweep_has_is_named_without_digests(mine, there, said, tmp_path):
+    append(tmp_path, ROWS)
+    (tmp_path / CONSTANTS).write_text(json.dumps({**SAME, **there}), encoding="utf-8")
+    with pytest.raises(OutputError, match=f"^{said}") as raised:
+        Folder(tmp_path, {**SAME, **mine}).__enter__()
+    assert 9 * "a" not in str(raised.value)
 
 
 def test_a_constant_that_is_gone_is_named_too(tmp_path):

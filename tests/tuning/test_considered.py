@@ -300,12 +300,24 @@ def test_samples_that_the_search_for_a_given_plan_used_are_not_called_new(where,
     np.savez(tmp_path / "other.npz", x=x[::-1], y=y[::-1])
     of_file = oa.tune(plain, tmp_path / "one.npz", max_drop=1, trials=2, correction=False, plan=STEPS_OF_4).plan
     again = oa.tune(plain, data, max_drop=1, trials=2, correction=False, plan=of_file)
+    said = {
+        "arrays": "of data that the search for the given plan may have used",
+        "the same file": "of data that the search for the given plan has used",
+        "another file": "that nothing else has seen",
+    }
+    assert again.verified_on.endswith(said[where])
     new = where == "another file"
-    assert again.verified_on.endswith(
-        "nothing else has seen" if new else "of data that the search for the given plan has used"
-    )
     assert again.to_dict()["samples_seen_before"] is again.plan.verified.samples_seen_before is not new
     assert found.verified_on.endswith("nothing else has seen")  # whose plan is of no search
+
+
+def test_a_plan_from_arrays_may_be_of_any_data(of_training, tmp_path):
+    plain, (x, y), _ = of_training
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    of_arrays = oa.tune(plain, (x, y), max_drop=1, trials=2, correction=False, plan=STEPS_OF_4).plan
+    again = oa.tune(plain, tmp_path / "data.npz", max_drop=1, trials=2, correction=False, plan=of_arrays)
+    assert again.given_plan_used_these_data is None
+    assert again.verified_on.endswith("of data that the search for the given plan may have used")
 
 
 def test_a_plan_that_is_no_better_changes_the_answer_in_nothing_but_what_was_tried():

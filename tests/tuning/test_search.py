@@ -92,7 +92,7 @@ def test_one_goal_is_needed(goal, message):
 def test_the_plan_costs_what_is_said_and_loses_no_more(tuned):
     counted = tuned.protected.manifest.totals
     code = 0.978  # bits in a cell of pcm, with BCH
-    cells = counted.honest_cells + 16 * tuned.corrected / code
+    cells = counted.honest_cells + 16 * tuned.correction_numbers / code
     assert tuned.best.cells == pytest.approx(cells / tuned.weights, rel=0.02)  # blocks are whole in the manifest
     assert tuned.holds is not False
     assert tuned.best.cells <= tuned.rival.cells
@@ -120,7 +120,7 @@ def test_a_budget_is_kept():
     tuned = small(budget=4.5, correction=False)
     assert 4 < tuned.best.cells <= 4.5
     assert tuned.holds is None
-    assert tuned.corrected == 0
+    assert tuned.correction_numbers == 0
     assert tuned.verdict == "within the budget of 4.5 cells per weight"
     with pytest.raises(OptionError, match=r"^budget is 0.1 cells per weight; the cheapest plan takes [0-9.]+$"):
         small(budget=0.1)
@@ -212,7 +212,7 @@ def test_the_model_that_was_verified_can_be_written_and_read(tmp_path):
 def test_cells_are_counted_as_the_paper_does_where_that_is_asked_for():
     tuned = small(budget=4, counting="paper")
     totals = tuned.protected.manifest.totals
-    assert tuned.best.cells == pytest.approx((totals.all_in_cells + 8 * tuned.corrected) / tuned.weights)
+    assert tuned.best.cells == pytest.approx((totals.all_in_cells + 8 * tuned.correction_numbers) / tuned.weights)
     assert tuned.to_dict()["counting"] == "paper"
 
 

@@ -40,7 +40,7 @@ class _Gate(Command):
         """Call the command; an answer has a class of its own."""
         try:
             return super().invoke(ctx)
-        except (_No, Answered):
+        except (_NotShown, Answered):
             raise
         except click.ClickException as error:
             if error.exit_code != NO:
@@ -50,8 +50,8 @@ class _Gate(Command):
             ctx.exit(FAILED if ended.exit_code == NO else ended.exit_code)
 
 
-class _No(Failure):
-    """More than the limit is lost; said on stderr too, where stdout is for programs."""
+class _NotShown(Failure):
+    """More than the limit is lost, or that is not decided; said on stderr too, where stdout is for programs."""
 
 
 @click.command(cls=_Gate)
@@ -118,4 +118,4 @@ def command(
             show(f"JUnit: {shown(junit)}")
     if not checked.holds:
         verdict, code = test_reports.with_option(checked.verdict), NO if checked.holds is False else UNDECIDED
-        raise (_No if as_json else Answered)(verdict, code)
+        raise (_NotShown if as_json else Answered)(verdict, code)
