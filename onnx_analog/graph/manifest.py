@@ -33,7 +33,7 @@ from onnx_analog.errors import ManifestError
 from onnx_analog.graph._cells import mask_bits
 from onnx_analog.graph.baselines import Baseline as Baseline
 from onnx_analog.graph.baselines import Held, baselines_of
-from onnx_analog.graph.totals import Counted, Totals, lines_of, reason_against
+from onnx_analog.graph.totals import Counted, Totals, lines_of, reason_against, split_of
 
 FORMAT = f"{kinds.FORMATS[kinds.MANIFEST]}2"
 PLANES = ("level", "side", "mask", "codebook")  # in the order of their addresses
@@ -99,6 +99,11 @@ class Manifest(Shown):
     def honest(self) -> tuple[Line, ...] | None:
         """The lines of the honest counting; None if a channel is too noisy for the code of a scheme."""
         return lines_of(self._counted())
+
+    @cached_property
+    def split(self) -> tuple[dict[str, int], ...] | None:
+        """The cells of each tensor in the honest counting, by line; None where there is none."""
+        return split_of(self._counted())
 
     @cached_property
     def not_counted(self) -> str | None:

@@ -78,7 +78,8 @@ class Sigma(NamedTuple):
     counts: Mapping[str, NDArray[np.int64]]
 
 
-PARTS = ("levels", "side information", "mask", "codebook", "correction")
+CODED = "bits, with their codes"  # of designs whose digital parts are known as a whole only
+PARTS = ("levels", "side information", "mask", "codebook", "correction", CODED)
 OTHER = "all cells"  # of designs whose parts are not known
 
 

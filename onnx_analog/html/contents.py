@@ -507,8 +507,9 @@ def _best_memories(result: Swept, groups: Sequence[Panel], counting: str) -> Ite
         if best is not None:
             name = f"{panel.where}, {name_of(best)}" if panel.where else _sentence(name_of(best))
             yield Memory(
-                protected=result.protected(best), seed=best.evaluation.seed, name=_sentence(name), number=index
-            )
+                protected=result.protected(best), seed=best.evaluation.seed, counting=counting, name=_sentence(name),
+                number=index,
+            )  # fmt: skip
 
 
 def _best(points: Sequence[Point], counting: str) -> Point | None:
@@ -570,7 +571,7 @@ def _panel_numbers(panel: Panel, counting: str, several: bool) -> Iterator[Numbe
 
 
 def _panel_section(panel: Panel, index: int, counting: str) -> Section:
-    drawn = [chart for chart in (_panel_chart(panel, index, counting), _panel_costs(panel, index)) if chart]
+    drawn = [chart for chart in (_panel_chart(panel, index, counting), _panel_costs(panel, index, counting)) if chart]
     return Section(title=panel.plot_title or "Points", charts=tuple(drawn), tables=(_points_table(panel.points),))
 
 
@@ -613,20 +614,36 @@ def _panel_chart(panel: Panel, index: int, counting: str) -> Chart | None:
     )
 
 
-def _panel_costs(panel: Panel, index: int) -> Chart | None:
-    """Return the costs of the points as the paper counts, in which their parts are known; of many, the cheapest."""
-    points = sorted(panel.points, key=lambda point: point.cost)[:_BARS]
-    rows = [Bar(name_of(point), {**paper_parts(point.totals), **_of_correction(point)}) for point in points]
-    left = len(panel.points) - len(points)
+def _panel_costs(panel: Panel, index: int, counting: str) -> Chart | None:
+    """Return the costs of the points in a counting; of many, the cheapest."""
+    known = [point for point in panel.points if point.cost_in(counting) is not None]
+    points = sorted(known, key=lambda point: point.cost_in(counting) or 0.0)[:_BARS]
+    rows = [Bar(name_of(point), _parts_of(point, counting)) for point in points]
+    left = len(known) - len(points)
     more = f"; {counted(left, 'more point costs more', 'more points cost more')}" if left else ""
-    caption = f"Cells per original weight as the paper counts, part by part{more}."
+    caption = f"Cells per original weight {COUNTING[counting]}, part by part{more}."
     return charts.costs(rows, caption, name=f"costs{index}") if rows else None
 
 
-def _of_correction(point: Point) -> dict[str, float]:
-    """Return the cells per original weight of the correction, as the paper counts; none without one."""
-    cells = point.cost - point.totals.all_in_cells / point.totals.original_weights
-    return {} if point.evaluation.correction is None else {"correction": cells}
+def _parts_of(point: Point, counting: str) -> dict[str, float]:
+    """Return the cells per original weight of a point in a counting that it has, part by part."""
+    totals = point.totals
+    if counting == "paper":
+        parts = paper_parts(totals)
+    else:
+        assert totals.honest_cells is not None
+        cells = {"levels": totals.analog_cells, charts.CODED: totals.honest_cells - totals.analog_cells}
+        parts = {name: count / totals.original_weights for name, count in cells.items() if count}
+    return {**parts, **_of_correction(point, counting)}
+
+
+def _of_correction(point: Point, counting: str) -> dict[str, float]:
+    """Return the cells per original weight of the correction in a counting that the point has; none without one."""
+    cost, totals = point.cost_in(counting), point.totals
+    without = totals.all_in_cells if counting == "paper" else totals.honest_cells
+    if point.evaluation.correction is None or cost is None or without is None:
+        return {}
+    return {"correction": cost - without / totals.original_weights}
 
 
 def _points_table(points: Sequence[Point]) -> Table:

@@ -222,25 +222,19 @@ def _are_coded(lines: Iterable[Line]) -> list[bool]:
 
 
 def tensor_section(memory: Memory) -> Section:
-    """Return the table of tensors."""
+    """Return the table of tensors, whose cells are counted as those of the headline."""
     limits = {} if memory.limit is None else {each.key: each for each in memory.limit.tensors}
+    cells, counting = cells_of_tensors(memory)
     head = (
-        "tensor",
-        "stored as",
-        "shape",
-        "weights",
-        "stored",
-        "cells, as the paper counts",
-        "per weight",
+        "tensor", "stored as", "shape", "weights", "stored", f"cells, {COUNTING[counting]}", "per weight",
         "SNR as read, dB",
-    )
+    )  # fmt: skip
     rows = []
-    for entry in memory.manifest.tensors:
-        cells = sum(entry.cells_for(plane) for plane in entry.cells)
+    for entry, count in zip(memory.manifest.tensors, cells, strict=True):
         tensor = next(each for each in memory.protected.tensors if each.key == entry.key)
         row = (
             entry.key, memory.manifest.schemes[entry.scheme].summary(channel=False), "×".join(map(str, entry.shape)),
-            f"{entry.original:,}", f"{entry.stored:,}", f"{cells:,}", f"{cells / max(entry.original, 1):.3f}",
+            f"{entry.original:,}", f"{entry.stored:,}", f"{count:,}", f"{count / max(entry.original, 1):.3f}",
             number(_snr_db(tensor, memory.seed), ".1f"),
         )  # fmt: skip
         limit = limits.get(entry.key)
@@ -249,15 +243,19 @@ def tensor_section(memory: Memory) -> Section:
         f"SNR as read: power of the stored weights over that of their errors in trial 0 of seed {memory.seed}, before "
         "any correction."
     )
-    if memory.counting == "memory":
-        caption += (
-            " The plan above counts cells as the memory allows; here they are counted as the paper does, with bits "
-            "free of error."
-        )
     return Section(
         title=memory.title("Tensors"),
         tables=(table((*head, "limit") if limits else head, rows, caption=caption, left=2),),
     )
+
+
+def cells_of_tensors(memory: Memory) -> tuple[list[int], str]:
+    """Return the cells of each tensor, and how they are counted: as those of the model, where that is known."""
+    manifest = memory.manifest
+    split = manifest.split if memory.counted_as == "memory" else None
+    if split is not None:
+        return [sum(each.values()) for each in split], "memory"
+    return [sum(entry.cells_for(plane) for plane in entry.cells) for entry in manifest.tensors], "paper"
 
 
 def _snr_db(tensor: StoredTensor, seed: int) -> float | None:

@@ -25,7 +25,7 @@ from onnx_analog.html import charts, contents, svg
 from onnx_analog.html import report as reports
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
-from onnx_analog.html.stored import Memory, bars, cell_numbers, cost_table, digital, paper_parts, weights_of
+from onnx_analog.html.stored import Memory, bars, cell_numbers, cells_of_tensors, cost_table, digital, weights_of
 from onnx_analog.points import series
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import RIVALS
@@ -250,9 +250,14 @@ def test_the_bar_of_a_corrected_point_has_the_cells_of_the_correction(corrected,
     points, _, _ = corrected
     (point,) = points.points
     expected = 16 * 64 / point.setting.plan.default.side_bits_per_cell / point.totals.original_weights
-    assert contents._of_correction(point) == {"correction": pytest.approx(expected)}
-    assert sum({**paper_parts(point.totals), **contents._of_correction(point)}.values()) == pytest.approx(point.cost)
-    assert all(contents._of_correction(each) == {} for each in results["sweep"][0].points)
+    assert contents._of_correction(point, "paper") == {"correction": pytest.approx(expected)}
+    for counting in ("paper", "memory"):
+        parts = contents._parts_of(point, counting)
+        assert parts["correction"] > 0
+        assert sum(parts.values()) == pytest.approx(point.cost_in(counting))
+    for each in results["sweep"][0].points:
+        assert "correction" not in contents._parts_of(each, "paper")
+        assert sum(contents._parts_of(each, "paper").values()) == pytest.approx(each.cost)
     oa.report(points, tmp_path / "out.html")
     assert "correction" in " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
 
@@ -275,7 +280,7 @@ def test_cells_of_a_corrected_model_are_those_of_check_and_sweep_in_all_reports(
         assert f"cells per weight {point.honest_cost:.3f} as the memory allows" in words
         assert f"the same {point.cost:.3f} as the paper counts" in words
         assert words.count(f"{point.honest_cost - without:.3f} of them for the correction") == 1
-        assert f"{without:.3f}" not in words
+        assert f"{without:.3f}" not in words.partition("Tensors tensor")[0]
     assert "of them for the correction" not in " ".join(read(page("evaluate")).words)
 
 
@@ -379,7 +384,8 @@ def test_a_sweep_shows_the_tensors_of_its_cheapest_point(page, results):
     entry = result.protected(best).manifest.tensors[0]
     shown = words[words.index(title) :]
     assert entry.key in shown
-    assert f"{sum(entry.cells_for(plane) for plane in entry.cells):,}" in shown
+    memory = Memory(protected=result.protected(best), counting="memory")
+    assert f"{cells_of_tensors(memory)[0][0]:,}" in shown
 
 
 def test_a_sweep_that_was_changed_has_a_report_without_tensors(results, tmp_path):
@@ -405,8 +411,8 @@ def test_tune_shows_every_tensor_and_its_verdict(page, results):
 def test_tune_says_how_each_table_of_cells_counts(page):
     words = " ".join(read(page("tune")).words)
     assert "Cells are counted as the memory allows." in words.partition("The plan ")[2]
-    assert "The plan above counts cells as the memory allows" in words.partition("cells, as the paper counts")[2]
-    assert "The plan above" not in " ".join(read(page("evaluate")).words)
+    assert "cells, as the memory allows" in words.partition("Tensors ")[2]
+    assert "cells, as the paper counts" not in words
 
 
 def test_tune_says_how_inputs_were_made_and_what_samples_were_for(page, results, tmp_path):
@@ -758,3 +764,25 @@ def test_a_legend_is_as_wide_as_its_chart_at_most(names):
         box = legend.get_window_extent()
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize("counting", ["memory", "paper", None])
+def test_cells_of_tensors_add_up_to_those_of_the_headline(counting):
+    """Whole blocks of codes are shared among tensors, in the counting of the page."""
+    memory = Memory(protected=oa.protect(model(LINEAR), channel=QUIET), counting=counting)
+    cells, how = cells_of_tensors(memory)
+    assert how == (counting or "memory")
+    weights = memory.manifest.totals.original_weights
+    assert sum(cells) / weights == pytest.approx(memory.per_weight(how))
+
+
+def test_charts_of_a_sweep_count_as_its_table_of_best_points_does(results, tmp_path):
+    for counting, said, other in (
+        ("memory", "memory allows", "paper counts"),
+        ("paper", "paper counts", "memory allows"),
+    ):
+        path = tmp_path / f"{counting}.html"
+        oa.report(results["sweep"][0], path, counting=counting)
+        words = " ".join(" ".join(read(path.read_text(encoding="utf-8")).words).split())
+        assert f"Cells per original weight as the {said}, part by part" in words
+        assert f"Cells per original weight as the {other}, part by part" not in words
