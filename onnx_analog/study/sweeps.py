@@ -297,6 +297,7 @@ def sweep(
         yield from run.points(stack)
         if folder is not None:
             folder.finish(_Rows(run), [point.row() for point in run.ended], known=run.rows_in_order)
+            run.tell_of_others()
 
 
 class _Run:
@@ -465,6 +466,17 @@ class _Run:
             for setting in self._further(point):
                 self._add(setting)
             yield point
+
+    def tell_of_others(self) -> None:
+        """Warn of points of earlier sweeps in the folder: only their trials are kept beside those of this one."""
+        if self._others:
+            are = "points of an earlier sweep are" if len(self._others) > 1 else "point of an earlier sweep is"
+            logger.warning(
+                "%s %s not among the points of this one: trials.csv keeps the trials, but points.csv, the plot and "
+                "sweep.toml are of this sweep alone. To have all points in them, give all in one sweep: nothing is "
+                "computed again",
+                f"{len(self._others):,}", are,
+            )  # fmt: skip
 
     def _tell(self, point: Point) -> None:
         """Log what came of a point."""

@@ -651,13 +651,17 @@ def test_a_grid_that_grows_computes_the_new_points_only(tmp_path):
     assert sorted(engine.done) == list(product((0, 2), range(4)))  # those of one cell
 
 
-def test_rows_of_points_that_are_in_the_grid_no_more_are_kept(tmp_path):
+def test_rows_of_points_that_are_in_the_grid_no_more_are_kept(tmp_path, caplog):
     swept_to(tmp_path)
+    assert "earlier sweep" not in caplog.text
     points, engine = swept_to(tmp_path, plan(FOUR, replace(SMALL, cells=(4,))))
     assert engine.done == []
     assert points == [point for point in whole()[0] if point.cells == 4]
     assert sorted(trials_in(tmp_path)) == sorted((s, c, n) for s in SMALL.strategies for c in "14" for n in range(4))
+    assert caplog.text.count("2 points of an earlier sweep are not among the points of this one") == 1
+    caplog.clear()
     assert (swept_to(tmp_path)[0], files_in(tmp_path)) == whole()
+    assert "earlier sweep" not in caplog.text
 
 
 def test_points_without_a_setting_are_resumed_and_kept(tmp_path):
