@@ -691,10 +691,10 @@ def test_rows_keep_the_values_of_other_points(tmp_path):
 @pytest.mark.parametrize(
     ("grid", "options", "named"),
     [
-        (replace(SMALL, seed=4), {}, "seed 3, and this one has 4"),
-        (SMALL, {"batch": 32}, "batch 64, and this one has 32"),
-        (SMALL, {"metric": ("top1", metrics.top1)}, "metric 'sqnr_db', and this one has 'top1'"),
-        (SMALL, {"facts": {"source": "b"}}, "source None, and this one has 'b'"),
+        (replace(SMALL, seed=4), {}, "seed is 4, and it is 3 in the sweep of"),
+        (SMALL, {"batch": 32}, "batch is 32, and it is 64 in the sweep of"),
+        (SMALL, {"metric": ("top1", metrics.top1)}, "metric is 'top1', and it is 'sqnr_db' in the sweep of"),
+        (SMALL, {"facts": {"source": "b"}}, "source is 'b', but the sweep in"),
     ],
 )
 def test_a_folder_of_another_sweep_is_refused(grid, options, named, tmp_path):
