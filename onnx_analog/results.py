@@ -89,7 +89,10 @@ class Inspection(Shown):
             return f"separate ({nodes}): its scales stay digital, so tensors have similar magnitudes"
         if not self.convolutions:
             return "none, and no convolution that it could be folded into"
-        return "none in the graph; it may have been folded into the convolutions, so keep granularity tensor or channel"
+        return (
+            "none in the graph; it may have been folded into the convolutions, so granularity tensor (the default) or "
+            "channel fits"
+        )
 
     @property
     def subnormal(self) -> int:

@@ -451,7 +451,7 @@ IN_FUNCTION = """
     [
         (NORMALISED, (1, 1), "separate (1 node)"),
         (IN_FUNCTION, (1, 1), "separate (1 node)"),
-        (CONV, (0, 1), "it may have been folded into the convolutions, so keep granularity tensor or channel"),
+        (CONV, (0, 1), "folded into the convolutions, so granularity tensor (the default) or channel fits"),
         (WIDE, (0, 0), "none, and no convolution"),
     ],
     ids=["apart", "apart in a function", "folded", "no convolution"],

@@ -61,13 +61,14 @@ def test_the_script_stops_unless_the_answer_is_yes():
     (gate, _) = blocks("bash")
     ended = script(gate)
     assert (ended.returncode, ended.stderr) == (0, "")
-    _, inputs, junit, said = ended.stdout.splitlines()
+    _, cells, inputs, junit, said = ended.stdout.splitlines()
+    assert cells.startswith("cells per weight: ")
     assert inputs.startswith("inputs: 'input' from uint8 images")
     assert (junit, said) == ("JUnit: survives.xml", "the model may be shipped")
     (case,) = ET.parse("survives.xml").getroot().iter("testcase")
     assert case.findtext("system-out").startswith(ended.stdout.splitlines()[0])
     ended = script(gate, cells_small="--strategy raw", cells_large="")  # again in the same folder
-    assert (ended.returncode, len(ended.stdout.splitlines())) == (NO, 3)
+    assert (ended.returncode, len(ended.stdout.splitlines())) == (NO, 4)
     assert (ended.stdout[:4], ended.stderr) == ("no: ", "")
     assert [child.tag for child in next(ET.parse("survives.xml").getroot().iter("testcase"))] == [
         "failure",

@@ -86,15 +86,19 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
         if isinstance(part, bool) or not isinstance(part, str if of_text else str | int | float):
             kind = "text" if of_text else "a number or text"
             also = f", or a list of {'texts' if of_text else 'them'}" if several or listed else ""
-            raise click.BadParameter(
-                f"the --config file has {one_line(repr(value), 100)}; it must be {kind}{also}", ctx=ctx, param=option
-            )
+            found = one_line(_as_written(value), 100)
+            raise click.BadParameter(f"the --config file has {found}; it must be {kind}{also}", ctx=ctx, param=option)
         if isinstance(part, int) and abs(part) >= 2**63:
             raise click.BadParameter("the --config file has a number of more than 64 bits", ctx=ctx, param=option)
     texts = [str(part) for part in parts]
     if several:
         return texts
     return ",".join(texts) if texts else ()
+
+
+def _as_written(value: Any) -> str:
+    """Return a value as TOML has it, where Python writes it in another way."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def check_saved(ctx: click.Context, target: Path) -> None:

@@ -149,6 +149,13 @@ class Checked(Shown):
         return f"{self.answer}: {self.verdict} ({self.numbers})"
 
     @property
+    def cells(self) -> str:
+        """The cells per original weight, in words."""
+        if self.cells_per_weight is None:
+            return f"cells per weight: {self.paper_cells_per_weight:.3f} as the paper counts"
+        return f"cells per weight: {self.cells_per_weight:.3f} as the memory allows"
+
+    @property
     def numbers(self) -> str:
         """The loss, the bounds that decide, their confidence, and on what they rest."""
         sure = f"with {percent_as_given(self.confidence)} confidence"

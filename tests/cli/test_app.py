@@ -1023,7 +1023,8 @@ def test_images_are_normalised(cli):
     "line", ["evaluate model.onnx --data test.npz", "evaluate model.protected.onnx --data test.npz --trials 0"]
 )
 def test_the_value_of_a_model_without_trials_is_checked(cli, line):
-    done(cli(f"{line} --at-least 1"))
+    assert "holds: top1 is at least 100 %" in done(cli(f"{line} --at-least 1"))
+    assert "holds" not in done(cli(line))
     assert_refused(cli(f"{line} --at-least 90"), 2, "--at-least is 90, and top1 is a share from 0 to 1")
     assert_refused(cli(f"{line} --at-most 0.5"), 2, "higher is better for top1: ask for --at-least")
     found = cli(f"{line} --metric own_functions:total --at-least 1e9 --json")

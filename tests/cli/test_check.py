@@ -52,9 +52,15 @@ def test_the_answer_is_one_line_before_the_inputs_and_an_exit_code(command, opti
     ended = command(f"{CHECK} {options}")
     assert ended.exit_code == code
     assert ended.stdout.startswith(line)
-    assert ended.stdout.splitlines()[1:] == ["inputs: 'x' as given (float32)"]
+    _, cells, inputs = ended.stdout.splitlines()
+    assert inputs == "inputs: 'x' as given (float32)"
     assert ended.stderr == ""  # the answer is read once
     ended = command(f"{CHECK} {options} --json")
+    found = json.loads(ended.stdout)
+    counting = "memory" if found["cells_per_weight"] is not None else "paper"
+    count = found["cells_per_weight" if counting == "memory" else "paper_cells_per_weight"]
+    how = {"memory": "as the memory allows", "paper": "as the paper counts"}[counting]
+    assert cells == f"cells per weight: {count:.3f} {how}"
     assert ended.exit_code == code
     assert ended.stderr.startswith(f"Error: {reason}" if reason else "")
     assert len(ended.stderr.splitlines()) == bool(reason)
@@ -69,7 +75,7 @@ def test_where_more_trials_may_tell_it_names_the_option_and_a_number(command):
     assert number is not None, few.stdout
     assert few.stderr == ""
     assert number[0] in Path("out.xml").read_text()
-    assert few.stdout.splitlines()[2:] == ["report: r.html", "JUnit: out.xml"]
+    assert few.stdout.splitlines()[3:] == ["report: r.html", "JUnit: out.xml"]
 
 
 def test_the_time_left_follows_from_the_trials_that_are_likely_to_decide(monkeypatch):

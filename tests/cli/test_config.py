@@ -115,7 +115,7 @@ def test_the_answer_no_saves_the_options_and_a_failure_does_not(cli):
         ("zzz = 1", "entries are the options of inspect --help"),
         ("force = true", "'force'"),
         ("quiet = true", "'quiet'"),
-        ("min_size = true", "the --config file has True; it must be a number or text"),
+        ("min_size = true", "the --config file has true; it must be a number or text"),
         ("min_size = 0", "0 is not in the range"),
         ("a = ", "bad.toml is not valid TOML"),
     ],

@@ -394,7 +394,7 @@ def test_flags_win_over_the_file(cli):
     ("text", "said"),
     [
         ("large-factor = 3\nlarge_factor = 4", "has the entry 'large_factor' twice, under two names"),
-        ("cells = true", "the --config file has True; it must be a number or text, or a list of them"),
+        ("cells = true", "the --config file has true; it must be a number or text, or a list of them"),
         ("trials = 1e3", "'1000.0' is not a whole number"),
         ("cell = 1", "c.toml has an entry 'cell', which cannot be set there: did you mean 'cells'?"),
         ("config = 'c.toml'", "'config'"),

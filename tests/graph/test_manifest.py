@@ -32,7 +32,7 @@ from onnx_analog.coding.streams import Line
 from onnx_analog.errors import LONGEST, ManifestError, ModelError
 from onnx_analog.graph._cells import _log_factorial, mask_bits
 from onnx_analog.graph.accounting import account
-from onnx_analog.graph.manifest import FORMAT, PLANES, ClassEntry, Manifest, TensorEntry
+from onnx_analog.graph.manifest import FORMAT, PLANES, ClassEntry, Manifest, TensorEntry, differences
 from onnx_analog.graph.manifest_json import MOST_BYTES, from_json, read
 from onnx_analog.graph.stored import stored_tensors
 from onnx_analog.passes import PrunePass
@@ -1041,3 +1041,11 @@ def test_a_manifest_with_a_seed_that_its_scheme_does_not_have_is_refused():
     found["schemes"][0]["mask_seed"] = None
     with pytest.raises(ManifestError, match="its stream 'mask seed' has 64 bits, and must have 0"):
         from_json(json.dumps(found))
+
+
+def test_entries_with_other_numbers_of_classes_differ_in_that_alone():
+    one = {"name": "w", "classes": [{"alpha": 1.0}, {"alpha": 2.0}]}
+    assert list(differences(one, {"name": "w", "classes": [{"alpha": 3.0}]})) == [("number of classes", "2", "1")]
+    other = {"name": "w", "classes": [{"alpha": 1.0}, {"alpha": 3.0}]}
+    assert [found[1:] for found in differences(one, other)] == [("2.0", "3.0")]
+    assert not list(differences(one, copy.deepcopy(one)))

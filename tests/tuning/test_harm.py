@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ import onnx_analog as oa
 from onnx_analog.cli import main
 from onnx_analog.cli.harm_tables import tables_of
 from onnx_analog.errors import DataError, OptionError
+from onnx_analog.tuning import gauge
 from tests.models import model, proto
 from tests.run.nets import LINEAR, rows
 
@@ -328,3 +330,18 @@ def test_what_storing_alone_loses_is_that_of_evaluate_without_trials(how):
     assert found.to_dict()["storing"] == (
         None if how == "without" else {"points_lost": pytest.approx(100 * found.storing)}
     )
+
+
+@pytest.mark.parametrize("loss", [np.inf, np.nan])
+def test_what_storing_loses_is_not_known_where_that_is_not_finite(loss, monkeypatch):
+    monkeypatch.setattr(gauge, "losses", lambda _: lambda outputs: np.full(len(outputs[0]), loss))
+    known = SimpleNamespace(original_known=True)
+    assert gauge._storing(known, SimpleNamespace(written=[X])) is None
+    monkeypatch.setattr(gauge, "losses", lambda _: lambda outputs: np.full(len(outputs[0]), 0.25))
+    assert gauge._storing(known, SimpleNamespace(written=[X])) == 0.25
+
+
+def test_what_storing_loses_of_a_regression_is_in_decibels():
+    found = oa.sensitivity(model(NET), X, integers=4, metric="sqnr_db", trials=1, by=["stream"])
+    assert 0 < found.storing < 1
+    assert found.to_dict()["storing"] == {"sqnr_db": pytest.approx(-10 * np.log10(found.storing))}

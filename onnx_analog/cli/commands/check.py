@@ -113,7 +113,8 @@ def command(
     if as_json:
         print_json(checked.to_dict())
     else:
-        show(test_reports.with_option(str(checked)), *inputs_lines(checked.preprocessing), *reports.lines(report))
+        answer = (test_reports.with_option(str(checked)), checked.cells)
+        show(*answer, *inputs_lines(checked.preprocessing), *reports.lines(report))
         if junit is not None:
             show(f"JUnit: {shown(junit)}")
     if not checked.holds:

@@ -83,7 +83,8 @@ def command(
     if as_json:
         print_json(evaluation.to_dict())
     else:
-        show(tables.evaluation_table(evaluation), *reports.lines(report))
+        holds = [f"holds: {evaluation.verdict}"] if evaluation.holds else []
+        show(tables.evaluation_table(evaluation), *holds, *reports.lines(report))
     if evaluation.holds is False:
         raise click.ClickException(str(evaluation.verdict))
 
