@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from onnx_analog.errors import printable, printable_lines
-from onnx_analog.tuning.checked import Checked
+from onnx_analog.tuning.checked import Checked, with_option
 
 SUITE = "onnx-analog check"
 
@@ -39,13 +40,14 @@ def report(checked: Checked, *, seconds: float) -> str:
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
-def with_option(text: str) -> str:
-    """Return a text with the option of the command in place of the argument."""
-    return text.replace("max_trials=", "--max-trials ").replace("max_trials", "--max-trials")
+def to_dict(checked: Checked) -> dict[str, Any]:
+    """Return the answer, ready for JSON, with options in what it says."""
+    body = checked.to_dict()
+    return {**body, **{name: with_option(body[name]) for name in ("line", "verdict")}}
 
 
 def _details(checked: Checked) -> list[str]:
     """Return the answer in one line, and then all that it rests on, a line each."""
-    rows = ((name, value) for name, value in checked.to_dict().items() if name not in ("line", "warnings"))
+    rows = ((name, value) for name, value in to_dict(checked).items() if name not in ("line", "warnings"))
     listed = [f"{name}: {value}" for name, value in rows if value not in (None, "")]
     return [with_option(str(checked)), *listed, *(f"warning: {text}" for text in checked.warnings)]

@@ -198,7 +198,7 @@ def _list_table(points: Sequence[Point], panel: Panel, marks: dict[int, str], co
     costs = ("cells per original weight: as the paper counts", "as the memory allows", "decoding")
     result = table(*columns, "mean", *costs, title=title, left=1 + planned)
     result.columns[-1].justify = "left"
-    for heading in ("limit", "against it") if points[0].evaluation.limit is not None else ():
+    for heading in ("limit", "against it, as the memory allows") if points[0].evaluation.limit is not None else ():
         result.add_column(heading, justify="right")
     for point in points:
         how = _plan_text(point.setting.plan) if planned else str(point.cells)

@@ -33,6 +33,7 @@ from onnx_analog.within import NOTE, Within
 _BARS = 16  # of the chart of costs of a sweep
 _MOST_PARTS = 30  # of the chart of sensitivities
 _SHOWN = 3  # panels of a sweep whose best points are shown tensor by tensor
+_MEMORY = COUNTING["memory"]  # in which cells are compared with a limit
 _NEAR = 0.1  # of the cells of a point, from which on its limit is drawn
 _TONES: dict[bool | None, Tone] = {True: "yes", False: "no", None: "open"}
 _NOTHING_STORED = Section(title="What it costs", text="The protected model is not at hand, so its cells are not shown.")
@@ -141,7 +142,7 @@ def _evaluation_numbers(result: Evaluation, memory: Memory | None) -> Iterator[N
     if result.limit is not None:
         without = "" if result.correction is None else "without the correction, "
         factor_of = result.limit.factor
-        above = "" if factor_of is None else f"{without}the model takes {factor_of:.2f} times as many"
+        above = "" if factor_of is None else f"{without}the model takes {factor_of:.2f} times as many, {_MEMORY}"
         yield Number("limit: fewest cells", number(result.limit.cells_per_original_weight), above)
 
 
@@ -289,7 +290,7 @@ def _of_tune(result: Tuned, memory: Memory | None, counting: str) -> Page:  # no
         tone="plain" if result.goal.limit is None else _TONES[result.holds],
         numbers=(
             Number("cells per weight", number(result.best.cells), COUNTING[result.counting]),
-            Number("lost", result.scale.brief(verified.mean), f"95 % interval {result.interval(verified)}"),
+            Number(result.scale.name, result.scale.brief(verified.mean), f"95 % interval {result.interval(verified)}"),
             *(
                 Number(name, f"{number(answer.cells)} cells", result.lost(answer.verified))
                 for name, answer in others
@@ -340,7 +341,7 @@ def _rival(result: Tuned) -> str:
 
 def _against(result: Tuned) -> str:
     known = result.limit is not None and result.limit.factor is not None
-    return f"the plan takes {result.limit.factor:.2f} times as many" if known and result.limit else ""
+    return f"the plan takes {result.limit.factor:.2f} times as many, {_MEMORY}" if known and result.limit else ""
 
 
 def _tune_section(result: Tuned) -> Section:
@@ -372,7 +373,8 @@ def _mark(result: Tuned, cells: float, drop: Any) -> Mark:
 
 
 def _answer_row(result: Tuned, answer: Answer) -> tuple[str, ...]:
-    holds = {True: "yes", False: "no", None: "not decided" if result.goal.limit is not None else "–"}[answer.holds]
+    undecided = "–" if result.goal.limit is None or answer is result.analog else "not decided"  # that is not verified
+    holds = {True: "yes", False: "no", None: undecided}[answer.holds]
     drop = answer.verified
     return number(answer.cells), result.scale.text(drop.mean), result.interval(drop), holds
 
@@ -400,7 +402,7 @@ def _plan_section(result: Tuned) -> Section:
             )
         )
     head = ("tensor", "stored as", "weights", "cells", "per weight", "sensitivity", "predicted divergence")
-    measured = "nats for each sample" if result.classes else "of the power of the outputs"
+    measured = "nats for each sample" if result.classes else "shares of the power of the outputs"
     caption = f"Divergence in {measured}. Cells are counted {COUNTING[result.counting]}."
     return Section(title="The plan", tables=(table(head, rows, caption=caption, left=2),))
 

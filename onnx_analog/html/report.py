@@ -24,7 +24,7 @@ from onnx_analog.html.page import render
 from onnx_analog.html.stored import Memory
 from onnx_analog.results import Paths, Swept
 from onnx_analog.run.evaluation import Evaluation
-from onnx_analog.tuning.checked import Checked
+from onnx_analog.tuning.checked import Checked, with_option
 from onnx_analog.tuning.harm import Harms
 from onnx_analog.tuning.result import Tuned
 
@@ -122,6 +122,8 @@ def report(
         raise OptionError("model, channel and modifiers are of the report of an evaluation: leave them out")
     memory = _memory(result, model, channel_of(channel), modifiers)
     page = replace(page_of(result, memory, given["counting"]), command=command)
+    if command is not None and isinstance(result, Checked):
+        page = replace(page, verdict=with_option(page.verdict))
     writing.write_all({target: writing.write_text(render(page))}, force=given["force"])
 
 

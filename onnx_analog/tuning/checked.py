@@ -17,6 +17,11 @@ from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
 _AS_NOW = "if they lose and vary as much"
 
 
+def with_option(text: str) -> str:
+    """Return what is said of a check with the option of the command line in place of the argument."""
+    return text.replace("max_trials=", "--max-trials ").replace("max_trials", "--max-trials")
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Checked(Shown):
     """Whether a model survives a memory: the answer of a sequential test, and how sure it is.

@@ -382,7 +382,9 @@ class Tuned(Shown):
         for name, answer in [*self.answers.items()][1:]:
             yield name, f"{answer.cells:.3f} cells per weight, {self.lost(answer.verified)}"
         if self.limit is not None:
-            above = "" if self.limit.factor is None else f"; the plan takes {self.limit.factor:.2f} times as many"
+            counted = ", as the memory allows" * (self.counting != "memory")
+            known = self.limit.factor
+            above = "" if known is None else f"; the plan takes {known:.2f} times as many{counted}"
             yield "limit", f"{self.limit.cells_per_original_weight:.3f} cells per weight{above}"
         yield "channel", self.channel
         yield "decoding takes at most", self.most_decoding

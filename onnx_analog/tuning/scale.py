@@ -14,6 +14,7 @@ class Scale:
     """Points lost, of a share of the samples that are right: a loss is a share, 0 to 1."""
 
     heading = "points lost"  # of columns
+    name = "lost"  # of a number with its unit
     mean = "mean loss"
     axis = "percentage points lost"
     rule = "The goal holds if 'at most' is within the limit, and does not hold if 'at least' is above it"
@@ -72,6 +73,7 @@ class _Changed(Scale):
     """Samples that change their class, where there are no labels."""
 
     heading = "classes changed, %"
+    name = "classes changed"
     mean = "mean share"
     axis = "% of the samples that change their class"
 
@@ -95,6 +97,7 @@ class _Decibels(Scale):
     """The ratio of signal to noise in the outputs: a loss is the noise over their power."""
 
     heading = "SQNR, dB"
+    name = "SQNR"
     mean = "SQNR"
     axis = "SQNR of the outputs, dB"
     rule = "The goal holds if 'at least' reaches the limit, and does not hold if 'at most' is below it"

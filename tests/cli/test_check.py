@@ -75,6 +75,11 @@ def test_where_more_trials_may_tell_it_names_the_option_and_a_number(command):
     assert number is not None, few.stdout
     assert few.stderr == ""
     assert number[0] in Path("out.xml").read_text()
+    for written in (Path("out.xml"), Path("r.html")):
+        assert "max_trials=" not in written.read_text()
+    body = json.loads(command(f"{CHECK} --max-drop 18 --channel gaussian:sigma=0.2 --max-trials 3 --json").stdout)
+    assert body["line"] == few.stdout.splitlines()[0]
+    assert number[0] in body["verdict"]
     assert few.stdout.splitlines()[3:] == ["report: r.html", "JUnit: out.xml"]
 
 

@@ -455,6 +455,18 @@ def test_outputs_in_decibels_have_a_report(tmp_path):
     assert "SQNR" in text
 
 
+def test_a_tuned_ratio_is_named_and_what_is_not_verified_has_a_dash(tmp_path):
+    tuned = oa.tune(model(LINEAR), rows(200, labels=False), min_sqnr=12, channel=QUIET, decoding="none")
+    tuned = replace(tuned, analog=replace(tuned.best, holds=None))
+    words = " ".join(str(contents.page_of(tuned, reports._memory(tuned, None, None, NONE), "memory")).split())
+    assert "name='SQNR', value='" in words
+    assert "name='lost'" not in words
+    assert "Divergence in shares of the power of the outputs." in words
+    row = contents._answer_row(tuned, tuned.analog)
+    assert row[-1] == "–"
+    assert contents._answer_row(tuned, replace(tuned.analog))[-1] == "not decided"  # another answer
+
+
 def test_a_channel_too_noisy_for_a_code_has_a_report_that_says_so(tmp_path):
     stored = oa.protect(model(LINEAR), channel="gaussian:sigma=3")
     oa.report(oa.evaluate(stored, rows(40), trials=2), tmp_path / "out.html", model=stored)

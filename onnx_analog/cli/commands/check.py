@@ -95,6 +95,7 @@ def command(
     from onnx_analog.cli import junit as test_reports
     from onnx_analog.cli import reports
     from onnx_analog.disk import writing
+    from onnx_analog.tuning.checked import with_option
 
     if junit is not None:
         perhaps = [report] if report else []
@@ -111,12 +112,12 @@ def command(
         writing.write_all({junit: writing.write_text(text)}, force=force)
     reports.write(checked, report, force=force)
     if as_json:
-        print_json(checked.to_dict())
+        print_json(test_reports.to_dict(checked))
     else:
-        answer = (test_reports.with_option(str(checked)), checked.cells)
+        answer = (with_option(str(checked)), checked.cells)
         show(*answer, *inputs_lines(checked.preprocessing), *reports.lines(report))
         if junit is not None:
             show(f"JUnit: {shown(junit)}")
     if not checked.holds:
-        verdict, code = test_reports.with_option(checked.verdict), NO if checked.holds is False else UNDECIDED
+        verdict, code = with_option(checked.verdict), NO if checked.holds is False else UNDECIDED
         raise (_NotShown if as_json else Answered)(verdict, code)
