@@ -149,6 +149,7 @@ def read_array(
     log.add("absent", absent, absent + sum(each.bits.size for each in found.values()))
     log.check_known(missing, unit)
     log.question_unit(unit)
+    log.warn_of_lost()
     return ArrayRead(tensors, log.irregularities(missing), tuple(streams), calibration, cells.used, time)
 
 

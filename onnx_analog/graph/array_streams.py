@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.symbols import crossings
+from onnx_analog.coding.digital import Decoded
 from onnx_analog.coding.failures import Run
 from onnx_analog.coding.partition import Bits
 from onnx_analog.coding.side import SideInformation, to_gray
@@ -84,13 +85,12 @@ def read_stream(plane: Plane, cells: Cells, missing: str, log: Log) -> Found:
     misread = int(np.count_nonzero((symbols != plane.symbol) & ~unread))
     log.add("misread", misread, np.count_nonzero(~unread))
     log.add("blank", unread.sum(), unread.size)
+    filled = np.where(unread, plane.symbol, symbols)
     if missing == "written":
-        symbols[unread] = plane.symbol[unread]
+        symbols = filled
     decoded = how.decode(how.stored_bits(symbols))
     wrong = decoded.bits != stream.bits
-    failed = ~decoded.good
-    other = np.zeros(failed.size, np.bool_)
-    other[np.flatnonzero(wrong) // how.block] = True
+    failed, other = _undecoded(decoded, stream)
     local = kind.name in ("sign", "class") and not kind.entropy_coded
     coded = kind.code.block is not None
     gaps = how.unread_blocks(unread) if unread.any() else np.zeros(failed.size, np.bool_)
@@ -101,6 +101,8 @@ def read_stream(plane: Plane, cells: Cells, missing: str, log: Log) -> Found:
     if local and not coded:
         log.add("symbols", unread.sum(), unread.size)
     else:
+        if coded and (gaps & (failed | other)).any():  # would they be decoded if all symbols had a read?
+            gaps &= ~np.logical_or(*_undecoded(how.decode(how.stored_bits(filled)), stream))
         log.add("gaps", np.count_nonzero(gaps & (failed | other) if coded else gaps), failed.size)
     if local or not coded:
         log.add("errors" if local else "wrong", wrong.sum(), wrong.size)
@@ -108,6 +110,13 @@ def read_stream(plane: Plane, cells: Cells, missing: str, log: Log) -> Found:
     blocks, lost = (failed.size, int(failed.sum())) if coded else (0, 0)
     counts = StreamRead(kind.name, str(kind.channel), kind.code.name, int((~unread).sum()), misread, blocks, lost)
     return Found(stream, decoded.bits, failed, counts)
+
+
+def _undecoded(decoded: Decoded, stream: DigitalStream) -> tuple[Bits, Bits]:
+    """Return which blocks were not corrected, and which hold other data than were written."""
+    other = np.zeros(decoded.good.size, np.bool_)
+    other[np.flatnonzero(decoded.bits != stream.bits) // stream.cells.block] = True
+    return ~decoded.good, other
 
 
 def read_side_plane(plane: Plane, tensor: StoredTensor, cells: Cells, log: Log) -> tuple[Bits, StreamRead]:

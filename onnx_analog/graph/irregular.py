@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_analog.display import counted
+from onnx_analog.display import counted, percent
 from onnx_analog.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,20 @@ class Log:
                 f"{counted(blocks, 'block')} of {of:,} cannot be decoded because of cells without a read: "
                 'give missing="zero" to lose what a failed block loses, or missing="written" to take what was written'
             )
+
+    def warn_of_lost(self) -> None:
+        """Warn where blocks could not be decoded, and say why, and what is lost with them."""
+        blocks = sum(self._counts.get(what, (0, 0))[0] for what in ("failed", "unnoticed"))
+        if not blocks:
+            return
+        misread, read = self._counts.get("misread", (0, 0))
+        blank, symbols = self._counts.get("blank", (0, 0))
+        lost, weights = self._counts.get("lost", (0, 0))
+        share = f". {lost:,} of {weights:,} weights ({percent(lost / weights, 2)}) lose sign and class" if lost else ""
+        logger.warning(
+            f"{counted(blocks, 'block')} of {self._counts['failed'][1]:,} cannot be decoded: {misread:,} of {read:,} "
+            f"symbols were read wrongly, and {blank:,} of {symbols:,} have no read{share}"
+        )
 
     def question_unit(self, unit: str | None) -> None:
         """Warn where most cells read something else than what was written."""

@@ -251,6 +251,27 @@ def test_cells_without_a_read_are_corrected_or_said():
     assert unchanged(cells.read(most, missing="written"), protected)
 
 
+def test_blocks_that_fail_by_wrong_reads_are_not_blamed_on_cells_without_a_read(caplog):
+    """What has too many wrong reads is lost in any case; a warning says why, and how much."""
+    protected = stored(paper(code="bch"), sparsity=0.5)
+    cells = Cells(protected)
+    block = cells.part("mask").stream.kind.code.block
+    cells.wrong("mask", np.arange(block.corrects + 1))
+    kept = cells.without("mask", [block.corrects + 5])
+    read = cells.read(kept)
+    number = counts(read)["weights whose sign and class are lost with a block"]
+    (warned,) = [record.getMessage() for record in caplog.records if "cannot be decoded" in record.getMessage()]
+    assert "1 block of " in warned
+    assert f"{block.corrects + 1} of " in warned
+    assert ", and 1 of " in warned
+    assert f"{number:,} of " in warned
+    assert number
+    few = Cells(protected).wrong("mask", np.arange(block.corrects))  # all that it corrects: one cell more decides
+    ones = np.flatnonzero(few.part("mask").symbol[block.corrects : block.length])  # which count as 0 without a read
+    with pytest.raises(DataError, match=r"1 block of .* cannot be decoded because of cells without a read"):
+        few.read(few.without("mask", [block.corrects + ones[0]]))
+
+
 def test_signs_without_a_code_and_without_a_read_are_refused_or_as_written():
     protected = stored(paper("mapping", code="none"))
     cells = Cells(protected)
