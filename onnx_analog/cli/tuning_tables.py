@@ -107,6 +107,11 @@ def _curve_table(tuned: Tuned) -> Table:
         f"{counted(tuned.best.curve[-1].drop.samples, 'sample')}. Divergence: how far outputs are from those of the "
         f"original, as {kind}. It is predicted from the sensitivity of each tensor, and found on these samples"
     )
+    if any(point.given for point in tuned.best.curve):
+        result.caption += (
+            ". A given plan is tried with each weight rounded alone and, if it has steps, with weights that make up "
+            "for each other's errors"
+        )
     return result
 
 

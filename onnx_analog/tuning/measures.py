@@ -355,6 +355,13 @@ class Measures:
     def _correction_cells(self) -> float:
         return cells_of_numbers(self.correction_numbers, self._channel, self.decoding, self._counting)
 
+    @property
+    def of_correction(self) -> str:
+        """Say how many cells of a plan are those of the correction; empty without one."""
+        if not self.correction_numbers:
+            return ""
+        return f", {self._correction_cells / self.original:.3f} of it for the correction, which may be left out"
+
     @cached_property
     def correction_numbers(self) -> int:
         """float16 numbers that the reader keeps for the correction."""

@@ -196,7 +196,9 @@ class Search:
         places = [place for place, cells in enumerate(self._of.cells_along(allocations)) if cells <= budget]
         if not fitting and not places:
             least = min(map(self._cells, (allocations[0], *whole)))
-            raise OptionError(f"budget is {budget:g} cells per weight; the cheapest plan takes {least:.3f}")
+            raise OptionError(
+                f"budget is {budget:g} cells per weight; the cheapest plan takes {least:.3f}{self._of.of_correction}"
+            )
         curve = {place: self._point(allocations[place]) for place in places[-1:]}
         tried = {number: self._point(each) for number, each in enumerate(fitting)}
         points = (*curve.values(), *tried.values())

@@ -123,6 +123,8 @@ def test_a_budget_is_kept():
     assert tuned.correction_numbers == 0
     assert tuned.verdict == "within the budget of 4.5 cells per weight"
     with pytest.raises(OptionError, match=r"^budget is 0.1 cells per weight; the cheapest plan takes [0-9.]+$"):
+        small(budget=0.1, correction=False)
+    with pytest.raises(OptionError, match=r"takes ([0-9.]+), ([0-9.]+) of it for the correction, which may be left"):
         small(budget=0.1)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,6 +38,9 @@ from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import options_of
 from onnx_analog.coding.scheme import Paper
 from onnx_analog.errors import printable
+
+if TYPE_CHECKING:
+    from onnx_analog.graph.protected import ProtectedModel
 
 
 @click.command(cls=Command)
@@ -120,7 +124,17 @@ def command(
     if as_json:
         return print_json(protected.manifest.to_dict())
     tables = model_tables.account_tables(protected.manifest, protected)
-    show(*tables, f"model: {shown(target)}", f"manifest: {shown(account)}")
+    show(*tables, *_other_samples(protected), f"model: {shown(target)}", f"manifest: {shown(account)}")
     if save_plan:
         show(f"plan: {shown(save_plan)}")
     return None
+
+
+def _other_samples(protected: ProtectedModel) -> Iterator[str]:
+    """Say that samples compensate which tune, choosing at random, did not compensate with."""
+    verified = protected.verified
+    if verified is not None and verified.compensated_by is not None and protected.plan.compensated:
+        yield (
+            "compensated by other samples than when the plan was verified, so cells and losses differ a little: "
+            "`tune --protected` writes the model that was verified"
+        )
