@@ -377,6 +377,8 @@ def _shown(value: Any) -> str:
     """Return a value as a message shows it: what is huge, or may be deep, is not written out."""
     if isinstance(value, list | tuple | Mapping):
         return "an object" if isinstance(value, Mapping) else "a list"
+    if is_dataclass(value):
+        return type(value).__name__
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _LARGEST:
         return "too large a whole number"
     shown = json.dumps(value, default=repr) if isinstance(value, bool | None) else repr(value)

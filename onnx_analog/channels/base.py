@@ -114,6 +114,11 @@ class Channel(ABC):
                         "magnitude"
                     )
 
+    def __str__(self) -> str:
+        """Return the family and its settings; families say it in words of their own."""
+        settings = ",".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))  # type: ignore[arg-type]
+        return f"{self.family}:{settings}" if settings else self.family
+
     # ----------------------------------------------------------------------------- every channel defines these
 
     @property
