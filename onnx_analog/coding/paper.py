@@ -62,6 +62,9 @@ class Preset:
     granularity: str
     large_fraction: float
 
+    def __str__(self) -> str:
+        return f"granularity {self.granularity} and large_fraction {self.large_fraction:g}"
+
 
 PRESETS = MappingProxyType(
     {

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -282,10 +282,9 @@ def _resumed(
     earlier = body.get("run", {})
     for name, value in run.items():
         if earlier.get(name) != value:
-            raise OptionError(
-                f"{str(path)!r} belongs to a run with {name} {earlier.get(name)}, and this run has {value}: choose "
-                "another folder"
-            )
+            tells = name in {field.name for field in fields(Recipe)}  # else it is a digest, or as long
+            of_both = f"with {name} {earlier.get(name)}, and this run has {value}" if tells else f"of other {name}"
+            raise OptionError(f"{str(path)!r} belongs to a run {of_both}: choose another folder")
     try:
         net.load_state_dict(body["net"])
         optimizer.load_state_dict(body["optimizer"])

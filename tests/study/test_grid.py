@@ -318,7 +318,7 @@ def test_other_channels_have_other_digests():
         ({"channels": ()}, "channels must not be empty"),
         ({"strategies": ("sign", "raw", "sign")}, "strategies contain sign twice"),
         ({"cells": (1, 2, 1)}, "cells contain 1 twice"),
-        ({"presets": (DEFAULT, DEFAULT)}, "presets contain Preset"),
+        ({"presets": (DEFAULT, DEFAULT)}, "presets contain granularity tensor and large_fraction 0.05 twice"),
         ({"channels": (QUIET, GaussianNoise(sigma=0.1))}, "channels contain gaussian"),
         ({"seed": -1}, "seed is -1; it must be from 0 to 9,223,372,036,854,775,807"),
         ({"seed": 0.5}, "seed is 0.5; it must be a whole number"),
