@@ -89,11 +89,11 @@ def types_of(docstring: str) -> dict[str, str]:
 
 
 def parameters_of(thing: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a function or class; what a dataclass makes anew each time is made once."""
+    """Return the parameters of a function or class, with an example of each default that a dataclass makes anew."""
     entries = fields(thing) if is_dataclass(thing) else ()
-    made = {entry.name: entry.default_factory() for entry in entries if entry.default_factory is not MISSING}
+    defaults = {entry.name: entry.default_factory() for entry in entries if entry.default_factory is not MISSING}
     return {
-        name: parameter.replace(default=made[name]) if name in made else parameter
+        name: parameter.replace(default=defaults[name]) if name in defaults else parameter
         for name, parameter in inspect.signature(thing).parameters.items()
     }
 

@@ -135,7 +135,7 @@ def _measured(
 
 
 def _correction(corrections: Corrections | None) -> dict[str, Any]:
-    """Return what a model that was read back says of its correction."""
+    """Return the fields that say how a model was corrected when it was read."""
     return {} if corrections is None else {"correction": corrections.cost, "corrected_by": corrections.by}
 
 

@@ -107,6 +107,15 @@ def counted(count: int, noun: str, nouns: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def capital(text: str) -> str:
+    """Return text as the start of a sentence: the rest, with its names, stays as it is.
+
+    >>> capital("one α of LeNet")
+    'One α of LeNet'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def bits(count: float) -> str:
     """Return bits per cell as they are printed: few of them with two significant digits.
 

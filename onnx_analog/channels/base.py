@@ -116,7 +116,8 @@ class Channel(ABC):
 
     def __str__(self) -> str:
         """Return the family and its settings; families say it in words of their own."""
-        settings = ",".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))  # type: ignore[arg-type]
+        names = [field.name for field in fields(self)]  # type: ignore[arg-type]  # every channel is a dataclass
+        settings = ",".join(f"{name}={getattr(self, name)}" for name in names)
         return f"{self.family}:{settings}" if settings else self.family
 
     # ----------------------------------------------------------------------------- every channel defines these

@@ -21,11 +21,11 @@ def outlying(inputs: Doubles, outputs: Doubles, *, least: int = 8) -> NDArray[np
     """
     order = np.argsort(inputs, kind="stable")
     _, starts = np.unique(inputs[order], return_index=True)
-    steps, found = np.diff(np.unique(outputs)), np.zeros(inputs.size, bool)
+    steps, are_far = np.diff(np.unique(outputs)), np.zeros(inputs.size, bool)
     step = float(np.median(steps)) if steps.size else 0.0
     for rows in np.split(order, starts[1:]):
         far = np.abs(outputs[rows] - np.median(outputs[rows]))
         scale = 1.4826 * float(np.median(far)) or step  # σ, of a normal law
         if rows.size >= least and scale > 0:
-            found[rows] = far > FAR * scale
-    return found
+            are_far[rows] = far > FAR * scale
+    return are_far

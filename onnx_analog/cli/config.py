@@ -86,8 +86,8 @@ def _as_typed(option: click.Parameter, value: Any, ctx: click.Context) -> Any:
         if isinstance(part, bool) or not isinstance(part, str if of_text else str | int | float):
             kind = "text" if of_text else "a number or text"
             also = f", or a list of {'texts' if of_text else 'them'}" if several or listed else ""
-            found = one_line(_as_written(value), 100)
-            raise click.BadParameter(f"the --config file has {found}; it must be {kind}{also}", ctx=ctx, param=option)
+            written = one_line(_as_written(value), 100)
+            raise click.BadParameter(f"the --config file has {written}; it must be {kind}{also}", ctx=ctx, param=option)
         if isinstance(part, int) and abs(part) >= 2**63:
             raise click.BadParameter("the --config file has a number of more than 64 bits", ctx=ctx, param=option)
     texts = [str(part) for part in parts]
@@ -150,6 +150,6 @@ def text_of(ctx: click.Context) -> str:
 
 
 def _entry(option: click.Parameter) -> str:
-    """Return what an option is called in a file: as on the command line, and not as in Python."""
+    """Return the name of an option in a file: the one on the command line, not the one in Python."""
     flag = next((flag for flag in option.opts if flag.startswith("--")), None)
     return str(option.name) if flag is None else flag[2:].replace("-", "_")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.streams import LEVELS, SIDE, Line, hardest
-from onnx_analog.display import bits, counted
+from onnx_analog.display import bits, capital, counted
 from onnx_analog.graph.baselines import INTEGERS
 from onnx_analog.graph.manifest import Baseline, Manifest
 
@@ -151,7 +151,7 @@ def _notes(manifest: Manifest, protected: ProtectedModel | None) -> Iterator[str
         return
     yield f"Decoding: {'; '.join(DECODING[each] for each in _decodings(manifest.honest or ()))}"
     if assumes_addresses(manifest.schemes):
-        yield OPTIMISTIC[0].upper() + OPTIMISTIC[1:]
+        yield capital(OPTIMISTIC)
 
 
 def _decodings(lines: Iterable[Line]) -> list[str]:
@@ -177,7 +177,7 @@ def baseline_table(manifest: Manifest) -> Table:
         result.add_row(name, *(f"{one.cells:,}" for one in each), *_compared(each[-1], manifest))
     form = "analog form" if manifest.totals.analog_cells else "model as it is stored"
     cheaper = _digital_note(form, [name for name, each in rows.items() if _is_cheaper(each[-1], manifest)])
-    result.caption = ". ".join([*cheaper, f"{INTEGERS[0].upper()}{INTEGERS[1:]}"])
+    result.caption = ". ".join([*cheaper, capital(INTEGERS)])
     return result
 
 

@@ -10,7 +10,7 @@ from onnx_analog.cli.cost_tables import baseline_table, correction_note, cost_ta
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan, changed_since
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.display import counted, percent
+from onnx_analog.display import capital, counted, percent
 from onnx_analog.graph.manifest import ClassEntry, Manifest, TensorEntry
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _plan_notes(plan: Plan, manifest: Manifest | None, protected: ProtectedModel
         by = "" if plan.compensated_by is None else f" by {counted(plan.compensated_by, 'sample')}"
         yield f"For weights compensated{by}: without compensation, or with other samples, cells and losses differ"
     if plan.verified is not None:
-        changed = [f"{text[0].upper()}{text[1:]}" for text in changed_since(plan)]
+        changed = [capital(text) for text in changed_since(plan)]
         yield from changed
         yield f"{'What was verified' if changed else 'Verified'}: {plan.verified}"
 

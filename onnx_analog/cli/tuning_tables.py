@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
-from onnx_analog.display import counted, percent, percent_as_given, percent_number, rounded_alike
+from onnx_analog.display import capital, counted, percent, percent_as_given, percent_number, rounded_alike
 
 if TYPE_CHECKING:
     from onnx_analog.tuning.answers import Look
@@ -38,7 +38,7 @@ def _answer_table(tuned: Tuned) -> Table:
 
 
 def _notes(tuned: Tuned) -> Iterator[str]:
-    yield from map(_capital, (tuned.verdict, tuned.comparison))
+    yield from map(capital, (tuned.verdict, tuned.comparison))
     if tuned.metric == "agreement":
         yield "Classes are compared with those of the original, not with labels"
     yield f"Verified on {tuned.verified_on}"
@@ -48,10 +48,6 @@ def _notes(tuned: Tuned) -> Iterator[str]:
         yield "Cells are counted as the paper does"
     yield f"Decoding: at most {tuned.most_decoding.replace(tuned.decoding, DECODING[tuned.decoding], 1)}"
     yield from (f"Assumed: {text}" for text in tuned.assumptions)
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _drop_cells(tuned: Tuned, drop: Drop) -> tuple[str, str]:

@@ -458,7 +458,7 @@ def _binned(sizes: Iterable[NDArray[Any]], *, signed: bool) -> tuple[Doubles, Do
     """
     ends = np.array(list(_ends(sizes, signed=signed)), np.int64)
     first, bins = int(ends.min(initial=2**20)), int(np.ptp(ends)) + 1 if ends.size else 0
-    found, signs = None, 2 if signed else 1
+    sums, signs = None, 2 if signed else 1
     for size in sizes:
         for part in parts(size.size):
             value = magnitude(size[part])
@@ -467,8 +467,8 @@ def _binned(sizes: Iterable[NDArray[Any]], *, signed: bool) -> tuple[Doubles, Do
             if signed:
                 place += bins * (size[part] < 0)  # negative numbers are behind the others
             of_part = [np.bincount(place, weights, minlength=signs * bins) for weights in (None, value)]
-            found = of_part if found is None else list(map(np.add, found, of_part))
-    count, total = found or (np.zeros(0), np.zeros(0))
+            sums = of_part if sums is None else list(map(np.add, sums, of_part))
+    count, total = sums or (np.zeros(0), np.zeros(0))
     filled = np.flatnonzero(count > 0)
     negative = np.searchsorted(filled, bins)
     order = np.concatenate([filled[negative:][::-1], filled[:negative]])

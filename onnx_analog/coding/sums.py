@@ -40,12 +40,14 @@ class ClassSums:
             if index is None:
                 self._add(slice(None), values.min(), values.max(), values.size)
                 continue
-            place = index[part].astype(np.intp)  # as whatever counts would make of it
+            place: NDArray[Any] = index[part]
+            if self.total is not None or self.count.size > 2:
+                place = place.astype(np.intp)  # as each of the counts below would do
             if not self.by_class:
                 counts = np.bincount(place, minlength=self.count.size)
                 self._add(slice(None), values.min(), values.max(), counts)
             elif self.count.size <= 2:  # going through all, one by one, takes longer
-                self._add_few(values, index[part])
+                self._add_few(values, place)
             else:
                 self._add_many(values, place)
             if self.total is not None and self.square is not None:

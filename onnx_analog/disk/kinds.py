@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: a file of another kind is refused by its name, and not by what is wrong in it."""
+"""Tells the kind of a file from its first bytes, so that an error can name it in place of what cannot be parsed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _REMEDIES = {
 
 
 def kind_of(start: bytes) -> str | None:
-    r"""Return what a file is that begins so, in words; None if that cannot be told.
+    r"""Return the kind of a file that begins with these bytes, in words; None if it is not recognised.
 
     Examples
     --------
@@ -89,14 +89,14 @@ def _declared(text: bytes) -> bytes:
     depth = 0
     for token in _TOKEN.finditer(text):  # of the start of a file, which `json` cannot parse
         depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(token[0], 0)
-        found = _FORMAT.match(text, token.start()) if depth == 1 else None
-        if found is not None:
-            return found[1]
+        entry = _FORMAT.match(text, token.start()) if depth == 1 else None
+        if entry is not None:
+            return entry[1]
     return b""
 
 
 def _is_table(text: bytes) -> bool:
-    """Return whether the first two lines have as many commas, and not none."""
+    """Return whether the first two lines have the same number of commas, at least one."""
     lines = _HEADING_AND_ROW.match(text)
     return lines is not None and lines[1].count(b",") == lines[2].count(b",") > 0
 

@@ -28,8 +28,8 @@ EXTERNAL_BYTES = 1536 * 2**20  # protobuf ends at 2 GiB, and fails only after it
 LARGEST_FILE = 2**31 - 1  # bytes that protobuf reads
 _ASKED_BYTES = 256 * 2**20  # of a model in memory that onnxruntime is asked about: it takes a copy
 _MOST_CALLS = 1000  # of functions, in a model that onnxruntime is asked about again: 3 s
-# Of a model or its main graph; what graphs hold goes with their copies.
 _CHUNK = 2**20  # bytes that are read at a time
+# Of a model or its main graph; what graphs hold goes with their copies.
 _EXTERNAL = "onnx_analog.external"  # whether a model came with its tensors in another file
 _PATH = "onnx_analog.path"  # of the file that a model came from
 _ASKED = "onnx_analog.asked"  # whether onnxruntime took it, so that it must take what becomes of it
