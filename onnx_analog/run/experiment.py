@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -15,23 +15,17 @@ from onnx_analog.arguments import DEFAULTS, check_type, checked
 from onnx_analog.channels import Channel
 from onnx_analog.channels.modifiers import NONE, Modifiers
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
-from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.limit import Limit
-from onnx_analog.coding.plan import Plan, marked_for_compensation, reading_warnings
+from onnx_analog.coding.plan import Plan, reading_warnings
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.coding.verified import UNKNOWN
 from onnx_analog.display import counted, score
 from onnx_analog.errors import DataError, ModelError, OptionError
-from onnx_analog.graph.build import Stored, detached, reason_against
-from onnx_analog.graph.correction import Cost, read_as
+from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.explorer import users_of
-from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
-from onnx_analog.graph.stored import COMPENSATED_KEY, channels_of, is_protected, note_verified, read_with
-from onnx_analog.graph.totals import Totals
+from onnx_analog.graph.protected import ProtectedModel
+from onnx_analog.graph.stored import channels_of
 from onnx_analog.graph.uses import output_axis
-from onnx_analog.graph.weights import Selection, Weight, all_tensors, find
-from onnx_analog.passes import ManifestPass, ProtectPass, pipeline
-from onnx_analog.passes.protect import carried, put, replace_all
+from onnx_analog.graph.weights import Selection
 from onnx_analog.run import metrics
 from onnx_analog.run._doubts import doubts, doubts_of_stored, doubts_of_values
 from onnx_analog.run._images import doubt_of_scale
@@ -39,42 +33,26 @@ from onnx_analog.run._planes import Planes, what_is_written
 from onnx_analog.run.choice import choose
 from onnx_analog.run.correcting import (
     Correct,
-    Correcting,
     corrects_nothing,
-    is_pruned,
-    originals_of,
     other_source,
     seen_samples,
     towards_stored,
 )
-from onnx_analog.run.correction import LayerNetworks
-from onnx_analog.run.data import Dataset, Input, inputs_of
+from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
-from onnx_analog.run.limits import limit_of
-from onnx_analog.run.moments import input_moments
 from onnx_analog.run.parts import Parts
 from onnx_analog.run.probe import Array, Probe
 from onnx_analog.run.read import Decoder
 from onnx_analog.run.session import Network
+from onnx_analog.run.storage import Compensate, Storage, selection_of
 from onnx_analog.run.trials import Trial, Trials
 
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[], None]
-Compensate = Dataset | Callable[[Sequence[Input]], Dataset] | Mapping[str, InputMoments]
-
-_KEPT = 2  # sets of planes that are kept: those of points that differ in cells or channel are the same
 
 
-class _Skeleton(NamedTuple):
-    """A network without the weights that trials exchange: the same for all plans that store the same tensors."""
-
-    network: Network
-    keys: Mapping[str, str]  # storage keys of those weights, by name in the network
-    layers: LayerNetworks | None  # where samples correct them
-
-
-class Experiment:
+class Experiment(Storage):
     """A model, data and a metric, opened once: `score` says how well the model works under a plan.
 
     Metrics compare with the outputs of the original: of the reference or, without one, of the model if it is plain.
@@ -143,26 +121,16 @@ class Experiment:
         compensate: Compensate | None = None,
     ) -> None:
         self._batch = checked(batch=batch)["batch"]
-        self._running: dict[str, Any] = {"providers": providers, "threads": threads}
+        super().__init__(
+            model, reference=reference, correct=correct, compensate=compensate, providers=providers, threads=threads
+        )
         self.name = name
-        if isinstance(model, ir.Model) and is_protected(model):
-            model = open_protected(model)
-        self._protected = model if isinstance(model, ProtectedModel) else None
-        self._model = model.model if isinstance(model, ProtectedModel) else model
-        self._reference = reference
         self._source = self._network if reference is None else Network(reference, role="the reference", **self._running)
-        self._read_mark = read_as(self._model)
         is_original = self._protected is None and self._read_mark is None
         self.original_known = is_original or reference is not None or clean is not None
         self.data = data if isinstance(data, Dataset) else data(self._inputs())
         logger.info("%s to evaluate with", counted(len(self.data), "sample"))
-        self.correcting = None if correct is None else Correcting(correct, self._model, self._inputs)
-        self._compensate = compensate(self._inputs()) if callable(compensate) else compensate
-        self._moments: dict[Selection, dict[str, InputMoments]] = {}
-        self._skeletons: dict[Any, _Skeleton] = {}
-        self._planes: dict[Any, Planes] = {}  # the last that was used is at the end
         self._stored_values: dict[Any, float | None] = {}
-        self._storable: set[Any] = set()  # of what plans write
         self.metric_given = metric is not None
         self.metric: metrics.Function
         if metric is None or isinstance(metric, tuple):
@@ -171,10 +139,6 @@ class Experiment:
             self.metric = metric
             self.clean = self._source.run(self.data, batch=batch) if clean is None else clean
         self._indices = metrics.indices_of(self.metric)
-
-    def _inputs(self) -> list[Input]:
-        """Return the inputs of the model; see `inputs_of`."""
-        return inputs_of(self._network.inputs, self._reference)
 
     def _measured(
         self, metric: metrics.Named | None, output: str | None, class_axis: int | None, clean: list[Any] | None
@@ -254,7 +218,7 @@ class Experiment:
         """
         if plan is None:
             return self._given_value
-        plan, selection = Plan.of(plan), _selection(selection)
+        plan, selection = Plan.of(plan), selection_of(selection)
         key = (what_is_written(plan), selection)
         if key not in self._stored_values:
             self._stored_values[key] = self._value(self._decoded(self._written(plan, selection)))
@@ -279,11 +243,6 @@ class Experiment:
         return network.run(self.data, weights, batch=self._batch, indices=self._indices)
 
     # ------------------------------------------------------------------------------------------------- scoring
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the model is not protected, so that only plans have trials."""
-        return self._protected is None
 
     def score(
         self,
@@ -380,7 +339,7 @@ class Experiment:
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
             raise ModelError("the model is not protected, so it has no trials: give a plan, or protect it first")
-        planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
+        planes = self._planes_of(plan, selection)
         skeleton = self._skeleton(planes)
         read = dict(zip(planes.schemes, schemes.values(), strict=True))
         weights = {name: planes.weights[key] for name, key in skeleton.keys.items()}
@@ -400,27 +359,6 @@ class Experiment:
             written_in=next(iter(schemes)).channel,
         )
 
-    def protected(
-        self,
-        plan: Plan | Scheme | None = None,
-        *,
-        selection: Selection | None = None,
-        channel: str | Channel | None = None,
-        modifiers: Modifiers = NONE,
-    ) -> ProtectedModel:
-        """Return the model that `trials` reads; see `score` for the parameters.
-
-        Raises
-        ------
-        ModelError
-            If the model is not protected, and there is no plan.
-        """
-        if plan is not None:
-            return self._protected_by(Plan.of(plan), _selection(selection))
-        if self._protected is None:
-            raise ModelError("the model is not protected: give a plan, or protect it first")
-        return self._protected.through(channel, modifiers)
-
     def parts(
         self,
         plan: Plan | Scheme | None = None,
@@ -437,7 +375,7 @@ class Experiment:
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
             raise ModelError("the model is not protected, so it has no parts: give a plan, or protect it first")
-        planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
+        planes = self._planes_of(plan, selection)
         read = dict(zip(planes.schemes, schemes.values(), strict=True))
         network, keys, layers = self._skeleton(planes)
         by_key = {tensor.key: tensor.read_as(read[tensor.scheme]) for tensor in planes.tensors}
@@ -460,7 +398,7 @@ class Experiment:
         """
         if self.correcting is None or isinstance(self.correcting.source, str):
             return ()
-        planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
+        planes = self._planes_of(plan, selection)
         found = self.correcting.warnings(self._skeleton(planes).layers, self.data)
         original, why = self._of_reference(planes)
         if why:
@@ -491,31 +429,9 @@ class Experiment:
         if not original and isinstance(samples, int):
             yield from towards_stored(of)
 
-    def _originals(self, planes: Planes, skeleton: _Skeleton) -> dict[str, Array] | None:
-        """Return the weights, by name, that reads are corrected towards; None for those that are stored."""
-        reference = None if skeleton.layers is None else self._of_reference(planes)[0]
-        weights = {weight.key: weight.array() for weight, _ in planes.coded} if reference is None else reference
-        return {name: weights[key] for name, key in skeleton.keys.items()} if weights else None
-
-    def _of_reference(self, planes: Planes) -> tuple[dict[str, Array] | None, str]:
-        """Return the weights of the reference, by key, if it is the original; else None, and why it is not.
-
-        A plain model is the original itself, unless the reference differs from it by weights that were pruned alone.
-        """
-        if self._reference is None:
-            return None, ""
-        if planes.coded:
-            given = {weight.key: weight.array() for weight, _ in planes.coded}
-            whole = {weight.key: weight.array() for weight in all_tensors(self._reference) if weight.key in given}
-            return (whole, "") if is_pruned(given, whole) else (None, "")
-        try:
-            return originals_of(self._reference, planes.tensors), ""
-        except ModelError as error:
-            return None, str(error)
-
     def probe(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Probe:
         """Return a way to run the plain model with other weights in place of those that a plan stores."""
-        planes = self._written(Plan.of(plan), _selection(selection))
+        planes = self._planes_of(plan, selection)
         skeleton = self._skeleton(planes)
         weights = {weight.key: weight.array() for weight, _ in planes.coded}
         axes = {weight.key: output_axis(weight.value, weight.shape) for weight, _ in planes.coded}
@@ -523,77 +439,10 @@ class Experiment:
             skeleton.network, skeleton.keys, weights, axes, self.data, batch=self._batch, indices=self._indices
         )
 
-    def totals(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Totals:
-        """Return what a plan stores, and what it costs."""
-        planes = self._written(Plan.of(plan), _selection(selection))
-        return planes.totals(dict(zip(planes.schemes, Plan.of(plan).schemes, strict=True)))
-
-    def limit(
-        self,
-        plan: Plan | Scheme | None = None,
-        *,
-        selection: Selection | None = None,
-        seed: int = 0,
-        channel: str | Channel | None = None,
-        modifiers: Modifiers = NONE,
-    ) -> Limit:
-        """Return the fewest cells for the weights at the errors of trial 0; see `score` for the parameters.
-
-        Weights are those of the reference or, of a plain model, of the model itself. Of a protected model without a
-        reference they are the stored ones.
-
-        Raises
-        ------
-        OptionError
-            If a tensor is read without any error, or errors were compensated: their squares then say nothing of how
-            far the outputs are off, nor of the cells that other codes need.
-        ModelError
-            If the model is not protected, and there is no plan.
-        """
-        if self._compensates(plan, _selection(selection)) or COMPENSATED_KEY in self._model.metadata_props:
-            raise OptionError("rounding errors are compensated, so squared errors have no limit to compare with")
-        schemes = self._schemes(plan, channel, modifiers)
-        if not schemes:
-            raise ModelError("the model is not protected, so it has no limit: give a plan, or protect it first")
-        planes = self._stored if plan is None else self._written(Plan.of(plan), _selection(selection))
-        # What was written takes the cells, through whatever channel it is read.
-        totals = planes.totals(dict(zip(planes.schemes, schemes, strict=True)))
-        return limit_of(
-            planes.weights.values(),
-            self._original_weights,
-            dict(zip(planes.schemes, schemes.values(), strict=True)),
-            honest_cells=totals.honest_cells,
-            seed=seed,
-        )
-
-    @cached_property
-    def _original_weights(self) -> dict[str, Any] | None:
-        """The weights before they were stored, by storage key; None where they are not known."""
-        if self._protected is None:
-            return {weight.key: weight.array() for weight in all_tensors(self._model)}
-        if self._reference is None:
-            return None
-        return {weight.key: weight.array() for weight in all_tensors(self._reference)}
-
     def float16_value(self, *, selection: Selection | None = None) -> float:
         """Return the metric of the plain model with the weights of a selection rounded to float16, without noise."""
         probe = self.probe(Scheme.int8(), selection=selection)
         return self._value(probe.run({key: _as_float16(weight) for key, weight in probe.weights.items()}))
-
-    def check_storable(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> None:
-        """Raise what `trials` would raise of a plan that stores nothing; few tensors are encoded."""
-        plan, selection = Plan.of(plan), _selection(selection)
-        key = (what_is_written(plan), selection)
-        if key not in self._storable and not self._stores_one(plan, selection):
-            self._written(plan, selection)
-        self._storable.add(key)
-
-    def _stores_one(self, plan: Plan, selection: Selection) -> bool:
-        if reason_against(self._model) is not None:
-            return False
-        step = ProtectPass(plan=plan, selection=selection)
-        weights = sorted(find(self._model, selection).weights, key=lambda weight: weight.size)
-        return any(plan.scheme_of(weight.key) is not None and not step.unfit([weight]) for weight in weights)
 
     def evaluation(
         self,
@@ -683,115 +532,6 @@ class Experiment:
         return doubts_of_stored(self.chosen, stored, self.original_value)
 
     # ------------------------------------------------------------------------------------------------- storing
-
-    def _schemes(
-        self, plan: Plan | Scheme | None, channel: str | Channel | None, modifiers: Modifiers
-    ) -> dict[Scheme, Scheme]:
-        """Return the schemes that write, each with the one that it is read with; none for a plain model."""
-        check_type("modifiers", modifiers, Modifiers, "Modifiers")
-        if plan is not None:
-            schemes = Plan.of(plan).schemes
-        elif self._protected is not None:
-            self._protected.check_readable()
-            schemes = tuple(dict.fromkeys(self._protected.schemes))
-        elif channel is None and modifiers == NONE:
-            return {}
-        else:
-            raise ModelError("the model is not protected, so no channel reads it: protect it first")
-        return read_with(schemes, channel, modifiers)
-
-    @cached_property
-    def _network(self) -> Network:
-        return Network(self._protected or self._model, **self._running)
-
-    @cached_property
-    def _stored(self) -> Planes:
-        """The planes of a model that is protected."""
-        assert self._protected is not None
-        return Planes(schemes=tuple(dict.fromkeys(self._protected.schemes)), tensors=self._protected.tensors)
-
-    def _written(self, plan: Plan, selection: Selection) -> Planes:
-        """Return the planes that a plan writes; those of the last plans are kept."""
-        key = (what_is_written(plan), selection)
-        planes = self._planes.pop(key, None)
-        while planes is None and len(self._planes) >= _KEPT:
-            del self._planes[next(iter(self._planes))]  # before the next ones take its place in memory
-        self._planes[key] = planes = planes or self._write(plan, selection)
-        return planes
-
-    def _write(self, plan: Plan, selection: Selection) -> Planes:
-        step = ProtectPass(plan=plan, selection=selection, moments=self.moments(selection))
-        coded = pipeline.stored(step, self._model)
-        tensors = tuple(detached(self._model, coded))
-        return Planes(schemes=plan.schemes, tensors=tensors, coded=coded, selection=selection)
-
-    def _compensates(self, plan: Plan | Scheme | None, selection: Selection) -> bool:
-        """Return whether weights of a plan make up for each other's errors."""
-        schemes = [] if plan is None else map(Plan.of(plan).scheme_of, self.moments(selection))
-        return any(scheme is not None and unfit(scheme) is None for scheme in schemes)
-
-    @property
-    def compensating_samples(self) -> int | None:
-        """The number of samples that compensate weights; None if there are none, or only their moments are known."""
-        return len(self._compensate) if isinstance(self._compensate, Dataset) else None
-
-    def moments(self, selection: Selection | None = None) -> Mapping[str, InputMoments]:
-        """Return the moments of what the weights of a selection are multiplied by; none unless plans compensate."""
-        selection = _selection(selection)
-        if not isinstance(self._compensate, Dataset):
-            return self._compensate or {}
-        if selection not in self._moments:
-            found, _ = input_moments(self._model, self._compensate, selection=selection, running=self._running)
-            self._moments[selection] = found
-        return self._moments[selection]
-
-    def _skeleton(self, planes: Planes) -> _Skeleton:
-        """Return the network with what is stored taken out; the last one is kept."""
-        key = tuple((tensor.key, tensor.shape, tensor.dtype) for tensor in planes.tensors)
-        if key not in self._skeletons:
-            model = self._protected if planes.coded == () else self._protected_as(planes)
-            assert model is not None
-            network = self._network if planes.coded == () else Network(model, **self._running)
-            keys = {name: tensor.key for name, tensor in network.tensors.items()}
-            if network is not self._network:
-                network.tensors = {}  # or they would stay in memory
-            layers = None if self.correcting is None else self.correcting.networks(model, self._running)
-            self._skeletons = {key: _Skeleton(network, keys, layers)}
-        return self._skeletons[key]
-
-    def _protected_by(self, plan: Plan, selection: Selection) -> ProtectedModel:
-        """Return the model that `ProtectPass` and `ManifestPass` make."""
-        model, planes = self._model.clone(), self._written(plan, selection)
-        if planes.schemes == plan.schemes:
-            coded = _within(model, planes)
-            put(model, coded)
-            note_verified(model, carried(self._marked(plan), coded))
-        else:  # those of another plan, which is read in another way
-            step = ProtectPass(plan=self._marked(plan), selection=selection, moments=self.moments(selection))
-            model = pipeline.run([step], model)
-        return just_protected(pipeline.run([ManifestPass()], model))
-
-    def _marked(self, plan: Plan) -> Plan:
-        """Return a plan, marked if weights are compensated otherwise here than where it was verified."""
-        inputs = self._compensate.made if isinstance(self._compensate, Dataset) else UNKNOWN
-        return marked_for_compensation(plan, self.compensating_samples, inputs)
-
-    def _protected_as(self, planes: Planes) -> ProtectedModel:
-        model = self._model.clone()
-        replace_all(model, _within(model, planes))
-        return open_protected(model)
-
-
-def _within(model: ir.Model, planes: Planes) -> list[tuple[Weight, Stored]]:
-    """Return the weights of a copy of the model, and how they are stored."""
-    weights = {weight.key: weight for weight in find(model, planes.selection).weights}
-    return [(weights[weight.key], stored) for weight, stored in planes.coded]
-
-
-def _selection(selection: Selection | None) -> Selection:
-    """Return a selection; without one, the default."""
-    check_type("selection", selection, Selection | None, "a Selection or None")
-    return selection or Selection()
 
 
 def _as_float16(array: Any) -> Any:
