@@ -91,8 +91,7 @@ def _curve_table(tuned: Tuned) -> Table:
     result = table("tried: cells per weight", *headings)
     for point in tuned.best.curve:
         divergences = (f"{each:.2g}" for each in (point.loss, point.drop.divergence))
-        cells = f"{point.cells:.3f}{' (given)' * point.given}"
-        result.add_row(cells, *divergences, *_drop_cells(tuned, point.drop))
+        result.add_row(f"{point.cells:.3f}{point.mark}", *divergences, *_drop_cells(tuned, point.drop))
     kind = (
         "the Kullback-Leibler divergence of the classes, in nats for each sample"
         if tuned.classes
@@ -105,8 +104,8 @@ def _curve_table(tuned: Tuned) -> Table:
     )
     if any(point.given for point in tuned.best.curve):
         result.caption += (
-            ". A given plan is tried with each weight rounded alone and, if it has steps, with weights that make up "
-            "for each other's errors"
+            ". A given plan is tried with each weight rounded alone and, if it has steps, compensated: with weights "
+            "that make up for each other's errors"
         )
     return result
 

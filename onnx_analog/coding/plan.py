@@ -395,7 +395,13 @@ def marked_for_compensation(plan: Plan, samples: int | None, inputs: Inputs) -> 
 
 
 def reading_warnings(
-    plan: Plan, samples: int | str | None, inputs: Inputs, channels: str, *, original: bool = True
+    plan: Plan,
+    samples: int | str | None,
+    inputs: Inputs,
+    channels: str,
+    *,
+    original: bool = True,
+    correctable: bool = True,
 ) -> Iterator[str]:
     """Yield warnings if what a plan stores is read otherwise than where the plan was verified.
 
@@ -410,10 +416,13 @@ def reading_warnings(
         What cells are read through, in words; empty if that is not known.
     original : bool
         Whether the original is known, which samples correct towards.
+    correctable : bool
+        Whether a correction can change reads: where they are always what they are corrected towards, it cannot.
     """
     yield from changed_since(plan)
     if plan.verified is not None and plan.is_as_verified:
-        yield from correction_warnings(plan.verified, samples, original=original)
+        if correctable:
+            yield from correction_warnings(plan.verified, samples, original=original)
         yield from channel_warnings(plan.verified, channels)
         yield from input_warnings(plan.verified, inputs)
 

@@ -42,7 +42,7 @@ from onnx_analog.run.data import Dataset, Input
 from onnx_analog.run.evaluation import Evaluation, check_limits
 from onnx_analog.run.parts import Parts
 from onnx_analog.run.probe import Array, Probe
-from onnx_analog.run.read import Decoder
+from onnx_analog.run.read import Decoder, reads_alike
 from onnx_analog.run.session import Network
 from onnx_analog.run.storage import Compensate, Storage, selection_of
 from onnx_analog.run.trials import Trial, Trials
@@ -423,9 +423,12 @@ class Experiment(Storage):
             return
         of = Plan.of(plan) if plan is not None or self._protected is None else self._protected.plan
         samples = None if self.correcting is None else self.correcting.count
-        channels = channels_of(self._schemes(plan, channel, modifiers).values())
+        read = self._schemes(plan, channel, modifiers).values()
         original = plan is not None or self._reference is not None or in_parts
-        yield from reading_warnings(of, samples, self.data.made, channels, original=original)
+        correctable = not (in_parts and all(map(reads_alike, read)))
+        yield from reading_warnings(
+            of, samples, self.data.made, channels_of(read), original=original, correctable=correctable
+        )
         if not original and isinstance(samples, int):
             yield from towards_stored(of)
 

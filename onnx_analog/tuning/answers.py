@@ -66,12 +66,21 @@ class Point:
         On the samples that are searched with.
     given : bool
         Whether it is the plan that was given, tried as a whole.
+    rounding : str, optional
+        How it is rounded: alone or together; None if not all of its weights are rounded alike, or none are.
     """
 
     cells: float
     loss: float
     drop: Drop
     given: bool = False
+    rounding: str | None = None
+
+    @property
+    def mark(self) -> str:
+        """What to write after the cells of a given plan, which is tried with more than one rounding; else nothing."""
+        rounded = {None: "", "alone": ", rounded alone", "together": ", compensated"}[self.rounding]
+        return f" (given{rounded})" if self.given else ""
 
 
 class _Held:

@@ -360,6 +360,7 @@ class Tuned(Shown):
         return {
             "cells_per_weight": point.cells,
             "given": point.given,
+            "rounding": point.rounding,
             "predicted_divergence": point.loss,
             **self._drop_dict(point.drop),
         }

@@ -268,7 +268,9 @@ class Search:
 
     def _point(self, allocation: Allocation) -> Point:
         drop, given = self._of.drop(SEARCH, allocation, "looks", "trials"), self._is_given(allocation)
-        return Point(cells=self._cells(allocation), loss=allocation.loss, drop=drop, given=given)
+        roundings = {scheme.rounding for scheme in _schemes(allocation) if scheme.is_compensable}
+        rounding = roundings.pop() if len(roundings) == 1 else None
+        return Point(cells=self._cells(allocation), loss=allocation.loss, drop=drop, given=given, rounding=rounding)
 
     def _expect(self, like: Allocation, rounds: int, goal: Goal) -> None:
         """Say about how much is left to do until an answer is verified, if plans are read as `like` is."""

@@ -84,11 +84,9 @@ def test_nothing_is_said_where_all_is_as_it_was_verified(cli, plan, caplog, tmp_
         "evaluate a.onnx --data test.npz --trials 1",
         "evaluate a.onnx --data test.npz --trials 0",
         "check a.onnx --data test.npz --max-drop 99 --reference model.onnx",
-        "sensitivity a.onnx --data test.npz",
         "readback a.onnx -o b.onnx",
         "readback a.onnx --trials 1 -o b",
         "check model.onnx --plan tuned.json --data test.npz --max-drop 99 --compensate calib.npz",
-        "sensitivity model.onnx --plan tuned.json --data test.npz --compensate calib.npz",
         "sweep model.onnx --plan tuned.json --data test.npz --trials 1 --compensate calib.npz --out c",
     ],
 )
@@ -103,6 +101,20 @@ def test_a_correction_that_is_left_out_or_another_one_is_a_warning(cli, plan, ca
     assert count(caplog, LEFT_OUT) == 0
     said = count(caplog, "the plan was verified with correction by 20 samples, and here 30 correct: ")
     assert said == 1
+
+
+def test_parts_that_are_always_read_alike_miss_no_correction(cli, plan, caplog, shelf, tmp_path):  # noqa: F811
+    """They are corrected towards what was written, which is what is read; parts with noise do miss it."""
+    both = replace(PLAN, tensors={"a": oa.Scheme.paper("mapping", channel="pcm"), "b": SCHEME})
+    (tmp_path / "noisy.json").write_text(verified(both, shelf).to_json(), encoding="utf-8")
+    for name, expected in (("tuned", 0), ("noisy", 1)):
+        done(cli(f"protect model.onnx --plan {name}.json --compensate calib.npz -o {name}.onnx"))
+        for line in (f"{name}.onnx", f"model.onnx --plan {name}.json --compensate calib.npz"):
+            caplog.clear()
+            done(cli(f"sensitivity {line} --data test.npz --trials 1"))
+            said = [text for text in caplog.messages if text.startswith(LEFT_OUT)]
+            assert len(said) == expected, line
+            assert all(text.endswith("which need no labels") for text in said), line  # and no reference
 
 
 def test_the_same_warning_is_printed_once_and_names_the_options(cli, plan, capsys, shelf, tmp_path):  # noqa: F811
@@ -450,7 +462,6 @@ def test_a_correction_that_is_left_out_asks_for_all_that_it_needs(cli, plan, cap
         ("check a.onnx --data test.npz --max-drop 99 --reference model.onnx", False),
         ("readback a.onnx -o b.onnx", True),
         ("evaluate a.onnx --data test.npz --trials 1 --reference model.onnx", False),
-        ("sensitivity a.onnx --data test.npz", False),
         ("check model.onnx --plan tuned.json --data test.npz --max-drop 99 --compensate calib.npz", False),
     ):
         caplog.clear()

@@ -258,6 +258,11 @@ def test_the_rows_of_a_given_plan_are_marked(of_training):
     body = found.to_dict()["best"]
     assert [look["given"] for look in body["looks"]] == [True] + [False] * (len(body["looks"]) - 1)
     assert sum(point["given"] for point in body["curve"]) == sum(point.given for point in found.best.curve)
+    ways = {(point["given"], point["rounding"]) for point in body["curve"]}
+    assert ways >= {(True, "alone"), (True, "together")}
+    tried = next(each.columns[0] for each in tables_of(found) if str(each.columns[0].header).startswith("tried"))
+    shown = list(map(str, tried.cells))
+    assert {row.partition(" ")[2] for row in shown} == {"", "(given, rounded alone)", "(given, compensated)"}
 
 
 def test_what_a_given_plan_does_to_the_bounds_is_said(of_training):
