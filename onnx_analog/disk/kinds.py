@@ -57,7 +57,7 @@ _MAY_BE = {  # kinds that a file of a kind may look like
     **{kind: {_JSON} for kind in (PLAN, MANIFEST, STATISTICS, CHANNEL, SEARCH)},
 }
 _REMEDIES = {
-    NPZ: "numpy.savez writes one",
+    NPZ: "numpy.savez(path, x=..., y=...) writes one",
     PLAN: "`tune` and `protect --save-plan` write one",
     MANIFEST: "`protect` writes one beside the model",
     STATISTICS: "`readback --statistics` writes one",

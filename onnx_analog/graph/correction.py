@@ -141,6 +141,18 @@ def corrected_in_words(by: str | None, cost: Cost | None) -> str:
     return f"the gain of {'each tensor' if cost is None else counted(cost.layers, 'tensor')}, by {LAW}"
 
 
+class HasCorrection:
+    """A result of reads that may have been corrected."""
+
+    corrected_by: str | None
+    correction: Cost | None
+
+    @property
+    def corrected(self) -> str | None:
+        """What was corrected, and by what, in words; None without a correction."""
+        return None if self.corrected_by is None else corrected_in_words(self.corrected_by, self.correction)
+
+
 class _Use(NamedTuple):
     """Where a weight is used: the node, the input, and shape and type of the weight there."""
 

@@ -436,10 +436,6 @@ class _Archive:
     def __init__(self, path: Path) -> None:
         self._path, self._size = path, size_of(path, error=DataError)
         try:
-            with path.open("rb") as file:
-                start = file.read(6)
-            if start == b"\x93NUMPY":
-                raise DataError(f"{str(path)!r} is a single array: save it with numpy.savez(path, x=..., y=...)")
             kinds.check(path, kinds.NPZ, DataError)
             self._file = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:

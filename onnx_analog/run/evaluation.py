@@ -12,13 +12,13 @@ import numpy as np
 from onnx_analog.coding.limit import Limit
 from onnx_analog.display import Shown, data_frame, finite, percent_as_given, score
 from onnx_analog.errors import OptionError
-from onnx_analog.graph.correction import Cost, corrected_in_words
+from onnx_analog.graph.correction import Cost, HasCorrection
 from onnx_analog.run import metrics
 from onnx_analog.run.statistics import interval, spread
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Evaluation(Shown):
+class Evaluation(HasCorrection, Shown):
     """A metric of the original model, of the stored one without noise, and in each trial.
 
     Attributes
@@ -187,11 +187,6 @@ class Evaluation(Shown):
             self, values=self.uncorrected_values, sqnr_db=self.uncorrected_sqnr_db, corrected_by=None, correction=None,
             uncorrected_values=(), uncorrected_sqnr_db=(),
         )  # fmt: skip
-
-    @property
-    def corrected(self) -> str | None:
-        """What was corrected, and by what, in words; None without a correction."""
-        return None if self.corrected_by is None else corrected_in_words(self.corrected_by, self.correction)
 
     @property
     def change(self) -> float | None:

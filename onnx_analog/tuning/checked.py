@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from onnx_analog.display import Shown, counted, percent_as_given, rounded_up, score
-from onnx_analog.graph.correction import Cost, corrected_in_words
+from onnx_analog.graph.correction import Cost, HasCorrection
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.gate import Decision
 from onnx_analog.tuning.scale import DECIBELS, Scale, scale_of
@@ -23,7 +23,7 @@ def with_option(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Checked(Shown):
+class Checked(HasCorrection, Shown):
     """Whether a model survives a memory: the answer of a sequential test, and how sure it is.
 
     Attributes
@@ -94,11 +94,6 @@ class Checked(Shown):
     def answer(self) -> str:
         """The answer in a word: "yes", "no" or "not decided"."""
         return {True: "yes", False: "no", None: "not decided"}[self.holds]
-
-    @property
-    def corrected(self) -> str | None:
-        """What was corrected, and by what, in words; None without a correction."""
-        return None if self.corrected_by is None else corrected_in_words(self.corrected_by, self.correction)
 
     @property
     def scale(self) -> Scale:

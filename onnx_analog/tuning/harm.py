@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from onnx_analog.display import Shown, counted, data_frame, finite, percent, percent_number
 from onnx_analog.errors import OptionError
-from onnx_analog.graph.correction import Cost, corrected_in_words
+from onnx_analog.graph.correction import Cost, HasCorrection
 from onnx_analog.graph.explorer import Users
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.spent import STREAMS
@@ -90,7 +90,7 @@ class Harm(Outcome):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Harms(Shown):
+class Harms(HasCorrection, Shown):
     """What noise in each part of a memory does to a network.
 
     Attributes
@@ -139,11 +139,6 @@ class Harms(Shown):
     correction: Cost | None = None
     protected: ProtectedModel | None = field(default=None, repr=False, compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
-
-    @property
-    def corrected(self) -> str | None:
-        """What was corrected, and by what, in words; None without a correction."""
-        return None if self.corrected_by is None else corrected_in_words(self.corrected_by, self.correction)
 
     @property
     def scale(self) -> Scale:

@@ -23,6 +23,8 @@ from onnx_analog.coding.streams import LEVELS, Line
 from onnx_analog.errors import OptionError, OutputError
 from onnx_analog.html import charts, contents, svg
 from onnx_analog.html import report as reports
+from onnx_analog.html.contents import sweep as of_sweep
+from onnx_analog.html.contents import tune as of_tune
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
 from onnx_analog.html.stored import Memory, bars, cell_numbers, cells_of_tensors, cost_table, digital, weights_of
@@ -250,14 +252,14 @@ def test_the_bar_of_a_corrected_point_has_the_cells_of_the_correction(corrected,
     points, _, _ = corrected
     (point,) = points.points
     expected = 16 * 64 / point.setting.plan.default.side_bits_per_cell / point.totals.original_weights
-    assert contents._of_correction(point, "paper") == {"correction": pytest.approx(expected)}
+    assert of_sweep._of_correction(point, "paper") == {"correction": pytest.approx(expected)}
     for counting in ("paper", "memory"):
-        parts = contents._parts_of(point, counting)
+        parts = of_sweep._parts_of(point, counting)
         assert parts["correction"] > 0
         assert sum(parts.values()) == pytest.approx(point.cost_in(counting))
     for each in results["sweep"][0].points:
-        assert "correction" not in contents._parts_of(each, "paper")
-        assert sum(contents._parts_of(each, "paper").values()) == pytest.approx(each.cost)
+        assert "correction" not in of_sweep._parts_of(each, "paper")
+        assert sum(of_sweep._parts_of(each, "paper").values()) == pytest.approx(each.cost)
     oa.report(points, tmp_path / "out.html")
     assert "correction" in " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
 
@@ -462,9 +464,9 @@ def test_a_tuned_ratio_is_named_and_what_is_not_verified_has_a_dash(tmp_path):
     assert "name='SQNR', value='" in words
     assert "name='lost'" not in words
     assert "Divergence in shares of the power of the outputs." in words
-    row = contents._answer_row(tuned, tuned.analog)
+    row = of_tune._answer_row(tuned, tuned.analog)
     assert row[-1] == "–"
-    assert contents._answer_row(tuned, replace(tuned.analog))[-1] == "not decided"  # another answer
+    assert of_tune._answer_row(tuned, replace(tuned.analog))[-1] == "not decided"  # another answer
 
 
 def test_a_channel_too_noisy_for_a_code_has_a_report_that_says_so(tmp_path):

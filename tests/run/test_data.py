@@ -306,7 +306,7 @@ def damaged(path):
         (os.mkfifo, "not a regular file"),
         (half, "is a damaged npz file, of which a part is missing: copy or write it again"),
         (damaged, "not an npz"),
-        (one_array, "single array: save it with numpy.savez"),
+        (one_array, r"single array \(npy\), and an npz file of arrays is needed: numpy.savez\(path, x=..., y=...\)"),
     ],
     ids=["missing", "empty", "text", "folder", "pipe", "half", "damaged", "npy"],
 )
