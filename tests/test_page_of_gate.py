@@ -18,7 +18,7 @@ import pytest
 import onnx_analog as oa
 from onnx_analog import demo
 from onnx_analog.arguments import DEFAULTS
-from onnx_analog.cli.commands.check import FAILED, NO, UNDECIDED
+from onnx_analog.cli.gates import FAILED, NO, UNDECIDED
 from onnx_analog.coding.scheme import BLOCK_FAILURE
 from onnx_analog.display import rounded_up
 from onnx_analog.tuning.gate import FIRST_LOOK, RISK_OF_TRIALS, sequential

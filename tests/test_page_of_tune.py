@@ -15,7 +15,7 @@ import onnx_analog as oa
 from onnx_analog._tune import OF_MEASUREMENTS
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli.commands import tune
-from onnx_analog.cli.commands.tune import UNDECIDED
+from onnx_analog.cli.gates import UNDECIDED
 from onnx_analog.coding.codes import SOFT_SHARE
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING

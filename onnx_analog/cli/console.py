@@ -202,11 +202,11 @@ class Group(click.Group):
                 raise
             show_error(error)
             sys.exit(error.exit_code)
-        except OSError as error:  # of what is looked at before a command runs
+        except OSError as error:  # of what options name, which is looked at before a command runs
             if not standalone_mode:
                 raise
             show_error(failure_of(error, click.Context(self)))
-            sys.exit(1)
+            sys.exit(2)
         except click.Abort:  # an interrupt before the command has begun
             if not standalone_mode:
                 raise

@@ -38,6 +38,30 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(wrong):
     assert debug.exit_code == plain.exit_code == 1
 
 
+def refused(wrong: BaseException) -> Any:
+    """Return a group with an option that raises `wrong`."""
+
+    def look(*_: object) -> None:
+        raise wrong
+
+    option = click.Option(["--config"], callback=look)
+    return Group("main", params=[option], commands={"act": click.Command("act")})
+
+
+@pytest.mark.parametrize("wrong", [OSError(5, "odd disk", "a.toml"), PermissionError(13, "not yours", "a.toml")])
+def test_what_the_system_refuses_before_a_command_runs_is_one_line(wrong):
+    """Options look at files, too; a program that runs the group itself is told all."""
+    main = refused(wrong)
+    found = CliRunner().invoke(main, ["--config", "a.toml", "act"])
+    assert (found.exit_code, found.stdout) == (2, "")
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert "a.toml" in line
+    assert "Traceback" not in line
+    with pytest.raises(type(wrong)):
+        main(["--config", "a.toml", "act"], standalone_mode=False)
+
+
 def test_without_an_error_debug_shows_no_traceback():
     found = tool(None, "--debug")
     assert (found.exit_code, found.stdout, found.stderr) == (0, "done\n", "")

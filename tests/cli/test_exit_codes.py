@@ -16,8 +16,7 @@ from click.testing import CliRunner, Result
 import onnx_analog as oa
 from onnx_analog import demo, errors
 from onnx_analog.cli import main, paths
-from onnx_analog.cli.commands.check import FAILED
-from onnx_analog.cli.commands.tune import UNDECIDED
+from onnx_analog.cli.gates import FAILED, NO, UNDECIDED
 from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "exit_codes.md").read_text(encoding="utf-8")
@@ -181,11 +180,35 @@ def test_a_folder_in_place_of_an_output_ends_with_2(name, param):
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(("name", "param"), [each for each in OUTPUTS if each.values[1].name != "write_image"])
 def test_an_output_that_exists_or_has_no_folder_ends_as_what_fails(name, param):
-    """With `check`, that has code 2: its code 1 is an answer."""
+    """With commands whose code 1 is an answer, that has code 2."""
     suffix = ".png" if param.name == "plot" else ".json"
     Path(f"there{suffix}").write_text("kept", encoding="utf-8")
     for value in (f"there{suffix}", f"nowhere/x{suffix}"):
         ended = called(name, param, value)
-        assert ended.exit_code == (FAILED if name == "check" else 1), ended.stderr
+        assert ended.exit_code == (FAILED if name in ("check", "tune") else 1), ended.stderr
         assert value.partition("/")[0] in ended.stderr.splitlines()[-1]
     assert Path(f"there{suffix}").read_text(encoding="utf-8") == "kept"
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [("", 1), ("--at-least 0", FAILED), ("--at-most 1", FAILED), ("--at-least 0 --at-most 1", FAILED)],
+)
+def test_evaluate_fails_otherwise_where_an_answer_is_asked_for(more, code):
+    Path("damaged.npz").write_bytes(Path("test.npz").read_bytes()[:1000])
+    for line in ("--data damaged.npz", "--data test.npz --report there.html"):
+        Path("there.html").write_text("kept", encoding="utf-8")
+        ended = CliRunner().invoke(main, f"evaluate model.protected.onnx {line} {more}".split())
+        assert (ended.exit_code, ended.stdout) == (code, "")
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(("limit", "code"), [("--at-least 1", NO), ("--at-least 0", 0)])
+def test_evaluate_answers_with_its_code(limit, code):
+    """Everything is printed, whatever the answer is."""
+    line = f"evaluate model.protected.onnx --data test.npz --samples 100 --trials 2 {limit}"
+    ended = CliRunner().invoke(main, line.split())
+    assert ended.exit_code == code
+    assert "with noise" in ended.stdout
+    assert ("Error: " in ended.stderr) == (code == NO)

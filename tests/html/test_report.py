@@ -19,6 +19,8 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog.channels.modifiers import NONE
 from onnx_analog.cli import main
+from onnx_analog.cli.harm_tables import tables_of
+from onnx_analog.cli.report import evaluation_table
 from onnx_analog.coding.streams import LEVELS, Line
 from onnx_analog.errors import OptionError, OutputError
 from onnx_analog.html import charts, contents, svg
@@ -284,6 +286,22 @@ def test_cells_of_a_corrected_model_are_those_of_check_and_sweep_in_all_reports(
         assert words.count(f"{point.honest_cost - without:.3f} of them for the correction") == 1
         assert f"{without:.3f}" not in words.partition("Tensors tensor")[0]
     assert "of them for the correction" not in " ".join(read(page("evaluate")).words)
+    (note,) = {str(each.caption).partition("Cells are shown without the correction: ")[2] for each in tables_of(harms)}
+    assert f"{point.honest_cost:.3f}" in note
+
+
+def test_a_limit_says_where_the_cells_against_it_leave_the_correction_out(corrected, tmp_path):
+    _, _, stored = corrected
+    for given, expected in (({}, False), ({"correct": drawn(50, 16)}, True)):
+        result = oa.evaluate(stored, rows(60), trials=1, limit=True, reference=model(LINEAR), **given)
+        factor = f"{result.limit.factor:.2f}"
+        oa.report(result, tmp_path / "out.html", model=stored, force=True)
+        words = " ".join(" ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words).split())
+        assert f"the model takes {factor} times as many" in words
+        assert ("without the correction, the model takes" in words) is expected
+        names, values = (list(column.cells) for column in evaluation_table(result).columns)
+        name = names[values.index(f"{factor}×")]
+        assert name == f"cells as the memory allows{', without the correction' * expected}, against the limit"
 
 
 def test_cells_are_those_that_were_written_whichever_channel_reads_them(corrected, tmp_path):

@@ -278,6 +278,7 @@ def test_constants_of_other_types_differ_although_python_takes_them_for_equal(va
         ({"data": "t.npz"}, {"data": None}, "data is 't.npz', but the sweep in .* has none: choose another folder"),
         ({}, {"correct_samples": [9], "correct_sha256": [64 * "a"]}, "correct is not given, as it is in the sweep of"),
         ({"correct_sha256": [64 * "a"]}, {}, "correct is given, but the sweep in .* has none: choose"),
+        ({"samples": [100]}, {"samples": []}, "samples is 100, and it is none in the sweep of .*: choose"),
         ({"correct_samples": [9]}, {"correct_samples": [8]}, "correct_samples is 9, and it is 8 in the sweep of"),
     ],
 )

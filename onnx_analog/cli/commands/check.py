@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command
-from onnx_analog.cli.failures import Answered, Failure
+from onnx_analog.cli.failures import Answered
+from onnx_analog.cli.gates import NO, UNDECIDED, Gate, Verdict
 from onnx_analog.cli.memory import MEMORY, OF_FAMILY, given_selection, read_files, save_defaults
 from onnx_analog.cli.options import (
     CORRECT,
@@ -30,31 +30,8 @@ from onnx_analog.cli.printing import inputs_lines, print_json, show
 from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument
 
-NO, FAILED, UNDECIDED = 1, 2, 4  # exit codes
 
-
-class _Gate(Command):
-    """A command whose exit code 1 says "no", and nothing else: whatever fails has code 2."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Call the command; an answer has a class of its own."""
-        try:
-            return super().invoke(ctx)
-        except (_NotShown, Answered):
-            raise
-        except click.ClickException as error:
-            if error.exit_code != NO:
-                raise
-            raise Failure(error.format_message(), FAILED) from error
-        except click.exceptions.Exit as ended:  # the reader of a pipe has closed it
-            ctx.exit(FAILED if ended.exit_code == NO else ended.exit_code)
-
-
-class _NotShown(Failure):
-    """More than the limit is lost, or that is not decided; said on stderr too, where stdout is for programs."""
-
-
-@click.command(cls=_Gate)
+@click.command(cls=Gate)
 @click.argument("model", type=FILE)
 @DATA
 @argument("max_drop")
@@ -120,4 +97,4 @@ def command(
             show(f"JUnit: {shown(junit)}")
     if not checked.holds:
         verdict, code = with_option(checked.verdict), NO if checked.holds is False else UNDECIDED
-        raise (_NotShown if as_json else Answered)(verdict, code)
+        raise (Verdict if as_json else Answered)(verdict, code)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from onnx_analog.cli.console import Command
+from onnx_analog.cli.gates import NO, Gate, Verdict
 from onnx_analog.cli.options import (
     CHANGES,
     CORRECT,
@@ -29,7 +29,12 @@ from onnx_analog.cli.progress import progress
 from onnx_analog.cli.settings import argument
 
 
-@click.command(cls=Command)
+class _Gate(Gate):
+    def asks(self, options: Mapping[str, Any]) -> bool:
+        return any(options[name] is not None for name in ("at_least", "at_most"))
+
+
+@click.command(cls=_Gate)
 @click.argument("protected", type=FILE)
 @DATA
 @argument("trials")
@@ -86,7 +91,7 @@ def command(
         holds = [f"holds: {evaluation.verdict}"] if evaluation.holds else []
         show(tables.evaluation_table(evaluation), *holds, *reports.lines(report))
     if evaluation.holds is False:
-        raise click.ClickException(str(evaluation.verdict))
+        raise Verdict(str(evaluation.verdict), NO)
 
 
 def _read(protected: Path, data: Path, choices: dict[str, Any]) -> Iterator[Path]:

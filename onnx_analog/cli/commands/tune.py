@@ -10,8 +10,7 @@ import click
 
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli import config
-from onnx_analog.cli.console import Command
-from onnx_analog.cli.failures import Failure
+from onnx_analog.cli.gates import NO, UNDECIDED, Gate, Verdict
 from onnx_analog.cli.options import (
     CHANGES,
     CHANNEL,
@@ -39,8 +38,6 @@ from onnx_analog.cli.progress import status
 from onnx_analog.cli.settings import argument, options_of
 from onnx_analog.coding.scheme import Scheme
 
-UNDECIDED = 4  # exit code
-
 
 def _stopped(params: Mapping[str, Any]) -> str:
     """Say what is left of a search that was interrupted."""
@@ -50,7 +47,7 @@ def _stopped(params: Mapping[str, Any]) -> str:
     return f"stopped. What was measured is kept in '{shown(resume)}': run the same command again to continue"
 
 
-@click.command(cls=Command, stopped=_stopped)
+@click.command(cls=Gate, stopped=_stopped)
 @click.argument("model", type=FILE)
 @DATA
 @argument("max_drop")
@@ -159,7 +156,5 @@ def command(
         show(*reports.lines(report))
         if protected:
             show(f"model: {shown(protected)}")
-    if tuned.holds is False:
-        raise click.ClickException(tuned.verdict)
-    if tuned.undecided:
-        raise Failure(tuned.verdict, UNDECIDED)
+    if tuned.holds is False or tuned.undecided:
+        raise Verdict(tuned.verdict, NO if tuned.holds is False else UNDECIDED)
