@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 import onnx_analog as oa
 from onnx_analog.cli import main
+from onnx_analog.cli.gates import FAILED
 from onnx_analog.tuning import candidates, search
 from tests.models import proto
 from tests.run.nets import LINEAR, rows
@@ -95,10 +96,10 @@ def test_an_interrupt_says_what_is_kept(command, monkeypatch):
 
     monkeypatch.setattr(search.Search, "best", interrupted)
     ended = command(f"{TUNE} --max-drop 20")
-    assert ended.exit_code == 1
+    assert ended.exit_code == FAILED
     assert ended.stderr == "Error: stopped; nothing was written. With --resume FILE, what is measured is kept\n"
     ended = command(f"{TUNE} --max-drop 20 --resume search.jsonl")
-    assert ended.exit_code == 1
+    assert ended.exit_code == FAILED
     assert ended.stderr == (
         "Error: stopped. What was measured is kept in 'search.jsonl': run the same command again to continue\n"
     )
