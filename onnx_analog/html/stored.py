@@ -176,8 +176,6 @@ def cost_section(memory: Memory, rivals: Mapping[str, float] | None = None) -> S
         caption += f" Dotted: the fewest cells that any code needs at these errors, {fewest:.3f}."
     if memory.manifest.not_counted is not None:
         caption += f" As the memory allows, cells are not counted: {memory.manifest.not_counted}."
-    if rivals is not None and memory.counting == "memory" and any(_are_coded(memory.manifest.honest or ())):
-        caption += " The bar of this model counts whole blocks of codes, the search their share."
     chart = charts.costs(rows, caption, limit=fewest)
     return Section(title="What it costs", charts=(chart,), tables=(cost_table(memory),))
 

@@ -10,7 +10,7 @@ from typing import Any
 from onnx_analog.coding.estimators import estimator
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
-from onnx_analog.graph.accounting import totals_of
+from onnx_analog.graph.accounting import split_cells, totals_of
 from onnx_analog.graph.build import Stored
 from onnx_analog.graph.stored import StoredTensor
 from onnx_analog.graph.totals import Totals
@@ -39,10 +39,23 @@ class Planes:
 
     def totals(self, schemes: Mapping[Scheme, Scheme]) -> Totals:
         """Return what the planes cost with other schemes in place of those that wrote them."""
+        return totals_of(self._read_as(schemes))
+
+    def split(self, schemes: Mapping[Scheme, Scheme]) -> dict[str, int] | None:
+        """Return the cells of each tensor as the memory allows, by storage key; they add up to those of the totals.
+
+        None if a channel is too noisy for the code of a scheme.
+        """
+        tensors = self._read_as(schemes)
+        split = split_cells(tensors)
+        keys = [tensor.key for tensor in tensors]
+        return None if split is None else {key: sum(of.values()) for key, of in zip(keys, split, strict=True)}
+
+    def _read_as(self, schemes: Mapping[Scheme, Scheme]) -> list[StoredTensor]:
         by_key = {tensor.key: tensor for tensor in self.tensors}  # one, if a tool inlined what is called twice
         for tensor in by_key.values():
             _ = tensor.class_counts, tensor.level_class  # which are kept, and are the same for all plans
-        return totals_of([tensor.read_as(schemes[tensor.scheme]) for tensor in by_key.values()])
+        return [tensor.read_as(schemes[tensor.scheme]) for tensor in by_key.values()]
 
 
 def what_is_written(plan: Plan) -> Any:

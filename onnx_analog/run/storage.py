@@ -119,6 +119,14 @@ class Storage:
         planes = self._planes_of(plan, selection)
         return planes.totals(dict(zip(planes.schemes, Plan.of(plan).schemes, strict=True)))
 
+    def split(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> dict[str, int] | None:
+        """Return the cells of each tensor as the memory allows, by storage key; None if a channel is too noisy for it.
+
+        They add up to those of `totals`: what tensors share, such as the last block of a code, is shared out.
+        """
+        planes = self._planes_of(plan, selection)
+        return planes.split(dict(zip(planes.schemes, Plan.of(plan).schemes, strict=True)))
+
     def limit(
         self,
         plan: Plan | Scheme | None = None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from onnx_analog.coding.plan import Plan
 from onnx_analog.errors import OptionError
@@ -50,6 +52,26 @@ class Goal:
     def limit(self) -> float | None:
         """The largest loss, in the unit of `Drop`; None within a budget."""
         return self.max_drop if self.min_sqnr_db is None else noise_of(self.min_sqnr_db)
+
+
+class Cells(NamedTuple):
+    """The cells of a plan.
+
+    Attributes
+    ----------
+    tensors : mapping of str to float
+        By storage key; what tensors share, such as the last block of a code, is shared out.
+    correction : float
+        Of the numbers that the reader keeps for the correction.
+    """
+
+    tensors: Mapping[str, float]
+    correction: float
+
+    @property
+    def total(self) -> float:
+        """All cells."""
+        return sum(self.tensors.values()) + self.correction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +129,8 @@ class Look(_Held):
         Whether the plan keeps the goal; None if these samples cannot tell, or the goal is a budget.
     digital : bool
         Whether no tensor has analog cells.
+    counted : Cells
+        Those cells, by what they hold.
     given : bool
         Whether it is the plan that was given, tried as a whole.
     """
@@ -115,6 +139,7 @@ class Look(_Held):
     drop: Drop
     holds: bool | None
     digital: bool
+    counted: Cells
     given: bool = False
 
 
@@ -128,6 +153,8 @@ class Answer(_Held):
     plan : Plan
     cells : float
         Per original weight, the correction included.
+    counted : Cells
+        Those cells, by what they hold.
     verified : Drop
         On samples that nothing else has seen.
     holds : bool or None
@@ -143,6 +170,7 @@ class Answer(_Held):
     allocation: Allocation
     plan: Plan
     cells: float
+    counted: Cells
     verified: Drop
     holds: bool | None
     needed: int | None

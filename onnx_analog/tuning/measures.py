@@ -16,6 +16,7 @@ from onnx_analog.channels import Channel
 from onnx_analog.coding.compensation import InputMoments, unfit
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.numbers import cells_of_numbers as cells_of_numbers
+from onnx_analog.coding.numbers import paper_cells_of_numbers
 from onnx_analog.coding.plan import Plan
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.display import Progress, silent
@@ -32,7 +33,7 @@ from onnx_analog.run.read import reads_alike
 from onnx_analog.study.engines import Engine
 from onnx_analog.study.worker import Packed
 from onnx_analog.tuning.allocation import Allocation, Path
-from onnx_analog.tuning.answers import Goal
+from onnx_analog.tuning.answers import Cells, Goal
 from onnx_analog.tuning.bench import CALIBRATION, Bench, Call, Crew, Part, Setup, listed, quiet
 from onnx_analog.tuning.bisection import ROUNDS
 from onnx_analog.tuning.candidates import Candidate, members, on_grid, seeded
@@ -342,8 +343,35 @@ class Measures:
 
     # -------------------------------------------------------------------------------------------------- its plans
 
+    def counted(self, part: str, allocation: Allocation) -> Cells:
+        """Return the cells of a plan, counted as its manifest does; `part` is one whose samples it is tried with."""
+        plan, numbers = plan_of(allocation), self.correction_numbers
+        if self._counting == "paper":
+            tensors = {key: choice.candidate.cells for key, choice in allocation.choices.items()}
+            return Cells(tensors, paper_cells_of_numbers(numbers, plan.schemes))
+
+        def count() -> dict[str, float]:
+            experiment = self._experiment(part)
+            with quiet():
+                split = experiment.split(plan, selection=self._selection)
+                decoding = experiment.totals(plan, selection=self._selection).decoding
+            assert split is not None  # as no candidate has a code that its channel is too noisy for
+            return {**split, _CORRECTION: cells_of_numbers(numbers, plan.schemes[0].channel, decoding)}
+
+        names = (*allocation.choices, _CORRECTION)
+        found = dict(self._journal.measured(f"cells of {plan.digest()}", count, names))
+        correction = found.pop(_CORRECTION)
+        return Cells(found, correction)
+
+    def per_weight(self, cells: Cells) -> float:
+        """Return cells per original weight."""
+        return cells.total / self.original
+
     def cells(self, allocation: Allocation) -> float:
-        """Return cells per original weight, with the numbers of the correction in the same memory."""
+        """Return about how many cells per original weight a plan takes, with the correction, before it is stored.
+
+        Tensors share the last block of a code, which takes as much as a whole one; here, it is a share of its cells.
+        """
         return (allocation.cells + self._correction_cells) / self.original
 
     def cells_along(self, allocations: Path) -> list[float]:
@@ -428,6 +456,7 @@ class _ScoresFirst(Experiment):
     scores_first = True
 
 
+_CORRECTION = ""  # the key of no tensor
 _ASKED = "samples verify "  # keys of questions begin so
 
 

@@ -225,7 +225,7 @@ class Tuned(Shown):
     @property
     def correction_cells(self) -> float:
         """Cells that hold the numbers of the correction."""
-        return self.best.cells * self.weights - self.best.allocation.cells if self.correction_numbers else 0.0
+        return self.best.counted.correction
 
     @property
     def samples_needed(self) -> int | None:
@@ -283,14 +283,14 @@ class Tuned(Shown):
         """Return a row for each tensor: how it is stored, its cells and its part of the predicted divergence."""
         rows = []
         for key, choice in self.best.allocation.choices.items():
-            size = self.sizes[key]
+            size, cells = self.sizes[key], self.best.counted.tensors[key]
             rows.append(
                 {
                     "tensor": key,
                     "weights": size,
                     "scheme": choice.candidate.scheme.summary(channel=False),
-                    "cells": choice.candidate.cells,
-                    "cells_per_weight": choice.candidate.cells / size,
+                    "cells": cells,
+                    "cells_per_weight": cells / size,
                     "equivalent_noise": choice.candidate.error,
                     "sensitivity": self.sensitivity[key].mean,
                     "predicted_divergence": choice.loss,

@@ -115,7 +115,7 @@ class Search:
             return []
         allocations = self._path(some)
         whole = [each for each in self._of.wholes if all(map(belongs, _schemes(each)))]
-        if goal.budget is not None and min(map(self._cells, (allocations[0], *whole))) > goal.budget:
+        if goal.budget is not None and self._least(allocations, whole) > goal.budget:
             return []
         return [self._found(allocations, whole, goal)]
 
@@ -125,6 +125,13 @@ class Search:
 
     def _cells(self, allocation: Allocation) -> float:
         return self._of.cells(allocation)
+
+    def _counted(self, allocation: Allocation) -> float:
+        """Return cells per original weight as they are counted once a plan is stored."""
+        return self._of.per_weight(self._of.counted(SEARCH, allocation))
+
+    def _least(self, allocations: Path, whole: list[Allocation]) -> float:
+        return min(map(self._counted, (allocations[0], *whole)))
 
     def _found(self, allocations: Path, whole: list[Allocation], goal: Goal) -> _Found:
         """Return the cheapest allocation that meets the goal by the samples of the search; the best if none does.
@@ -165,13 +172,13 @@ class Search:
             for number, each in enumerate(whole)
             if not sure or holding is None or self._cells(each) < cells[holding]
         }
-        chosen = self._whole(tried, limit, most=math.inf if holding is None else cells[holding], sure=sure)
+        least = math.inf if holding is None else curve[holding].cells
+        chosen = self._whole(tried, limit, most=least, sure=sure)
         self._of.steps.end("quick looks", "looks")
         first = None if chosen is None else whole[chosen]
         least_lost = min(tried, key=lambda number: tried[number].drop.mean, default=0)
         spare = whole[least_lost] if first is None and whole else None
-        least = math.inf if holding is None else cells[holding]
-        least = least if first is None else min(least, self._cells(first))
+        least = least if first is None else min(least, self._counted(first))
         points = (*curve.values(), *tried.values())
         return _Found(allocations, place, first, spare, points, sure, (not sure, least))
 
@@ -192,21 +199,32 @@ class Search:
 
     def _within(self, allocations: Path, whole: list[Allocation], budget: float) -> _Found:
         """Return what loses least within a budget: the allocation of one price, or one in `whole`."""
-        fitting = [each for each in whole if self._cells(each) <= budget]
-        places = [place for place, cells in enumerate(self._of.cells_along(allocations)) if cells <= budget]
-        if not fitting and not places:
-            least = min(map(self._cells, (allocations[0], *whole)))
+        fitting = [each for each in whole if self._counted(each) <= budget]
+        place = self._last_within(allocations, budget)
+        if not fitting and place is None:
+            least = self._least(allocations, whole)
             raise OptionError(
                 f"budget is {budget:g} cells per weight; the cheapest plan takes {least:.3f}{self._of.of_correction}"
             )
-        curve = {place: self._point(allocations[place]) for place in places[-1:]}
+        curve = {} if place is None else {place: self._point(allocations[place])}
         tried = {number: self._point(each) for number, each in enumerate(fitting)}
         points = (*curve.values(), *tried.values())
         least = min(point.drop.mean for point in points)
         best = min(tried, key=lambda number: tried[number].drop.mean, default=None)
         if best is not None and all(tried[best].drop.mean < point.drop.mean for point in curve.values()):
             return _Found(allocations, 0, fitting[best], None, points, False, (False, least))
-        return _Found(allocations, places[-1], None, None, points, False, (False, least))
+        assert place is not None
+        return _Found(allocations, place, None, None, points, False, (False, least))
+
+    def _last_within(self, allocations: Path, budget: float) -> int | None:
+        """Return the place of the last allocation that takes no more than a budget when it is stored; None if none."""
+        about, most = self._of.cells_along(allocations), budget
+        while places := [place for place, cells in enumerate(about) if cells <= most]:
+            more = self._counted(allocations[places[-1]]) - budget
+            if more <= 0:
+                return places[-1]
+            most = min(about[places[-1]] - more, math.nextafter(about[places[-1]], 0))
+        return None
 
     def _verified(self, found: _Found, goal: Goal) -> Answer:
         """Return the cheapest allocation that is shown to hold; if none is, one of which it is not known."""
@@ -226,6 +244,7 @@ class Search:
             allocation=allocation,
             plan=self._of.plan(allocation),
             cells=look.cells,
+            counted=look.counted,
             verified=look.drop,
             holds=look.holds,
             needed=self._needed(look, goal),
@@ -248,7 +267,7 @@ class Search:
 
     def _is_missed(self, given: Allocation, looks: list[Look]) -> bool:
         """Return whether a given plan may be the answer all the same: its part of the risk is its own."""
-        cells = self._cells(given)
+        cells = self._of.per_weight(self._of.counted(VERIFICATION, given))
         return not any(look.given or (look.holds and look.cells <= cells) for look in looks)
 
     def _is_given(self, allocation: Allocation) -> bool:
@@ -259,7 +278,10 @@ class Search:
         holds = None if goal.limit is None else _holds(drop, goal.limit, self.confidence_of_look)
         digital = all(map(is_digital, _schemes(allocation)))
         given = self._is_given(allocation)
-        return Look(cells=self._cells(allocation), drop=drop, holds=holds, digital=digital, given=given)
+        counted = self._of.counted(VERIFICATION, allocation)
+        return Look(
+            cells=self._of.per_weight(counted), drop=drop, holds=holds, digital=digital, counted=counted, given=given
+        )
 
     def _needed(self, look: Look, goal: Goal) -> int | None:
         if goal.limit is None or look.holds is not None:
@@ -270,7 +292,7 @@ class Search:
         drop, given = self._of.drop(SEARCH, allocation, "looks", "trials"), self._is_given(allocation)
         roundings = {scheme.rounding for scheme in _schemes(allocation) if scheme.is_compensable}
         rounding = roundings.pop() if len(roundings) == 1 else None
-        return Point(cells=self._cells(allocation), loss=allocation.loss, drop=drop, given=given, rounding=rounding)
+        return Point(cells=self._counted(allocation), loss=allocation.loss, drop=drop, given=given, rounding=rounding)
 
     def _expect(self, like: Allocation, rounds: int, goal: Goal) -> None:
         """Say about how much is left to do until an answer is verified, if plans are read as `like` is."""

@@ -29,7 +29,16 @@ from onnx_analog.html.contents import sweep as of_sweep
 from onnx_analog.html.contents import tune as of_tune
 from onnx_analog.html.page import Page, render
 from onnx_analog.html.sources import bibtex_of, references
-from onnx_analog.html.stored import Memory, bars, cell_numbers, cells_of_tensors, cost_table, digital, weights_of
+from onnx_analog.html.stored import (
+    Memory,
+    bars,
+    cell_numbers,
+    cells_of_tensors,
+    cost_section,
+    cost_table,
+    digital,
+    weights_of,
+)
 from onnx_analog.points import series
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import RIVALS
@@ -352,6 +361,15 @@ def test_integers_are_counted_as_the_cells_beside_them():
         name: counts[name] for name in ("int8", "int4")
     }
     assert all("as the paper counts" in each.note for each in cell_numbers(memory))
+
+
+@pytest.mark.parametrize(("sigma", "counted"), [(0.05, True), (100.0, False)])
+def test_the_chart_of_costs_says_why_cells_are_not_counted(sigma, counted):
+    stored = oa.protect(model(LINEAR), channel=f"gaussian:sigma={sigma}")
+    why = stored.counted.not_counted
+    assert (why is None) is counted
+    (chart,) = cost_section(Memory(protected=stored)).charts
+    assert (f"As the memory allows, cells are not counted: {why}." in str(chart)) is not counted
 
 
 def test_the_bars_of_a_corrected_model_add_up_to_its_cells(corrected):

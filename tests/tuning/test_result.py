@@ -153,7 +153,10 @@ def test_the_best_plan_and_a_rival_that_is_the_same_have_one_row(tuned):
 def test_every_look_is_a_row_with_the_bounds_that_decide(tuned):
     drop = replace(tuned.best.verified, mean=0.004, lost=0.01, of_samples=0.003, of_trials=0.0, samples=2000)
     verdicts = {2.0: False, 2.1: None, 2.2: True}
-    looks = tuple(Look(cells=cells, drop=drop, holds=holds, digital=True) for cells, holds in verdicts.items())
+    counted = tuned.best.counted
+    looks = tuple(
+        Look(cells=cells, drop=drop, holds=holds, digital=True, counted=counted) for cells, holds in verdicts.items()
+    )
     shown = replace(tuned, best=replace(tuned.best, looks=looks), rival=tuned.best, analog=None)
     _, table, *_ = tables_of(shown)
     (names, cells, lost, low, high, goal), caption = text_of(table)

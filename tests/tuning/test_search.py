@@ -22,7 +22,7 @@ from onnx_analog.errors import DataError, ModelError, OptionError
 from onnx_analog.graph import files
 from onnx_analog.run.data import Dataset
 from onnx_analog.tuning import candidates, measures, search
-from onnx_analog.tuning.answers import Answer, Goal, Look
+from onnx_analog.tuning.answers import Answer, Cells, Goal, Look
 from onnx_analog.tuning.drops import Drop
 from onnx_analog.tuning.measures import cells_of_numbers
 from onnx_analog.tuning.parts import parts_of
@@ -93,7 +93,9 @@ def test_the_plan_costs_what_is_said_and_loses_no_more(tuned):
     counted = tuned.protected.manifest.totals
     code = 0.978  # bits in a cell of pcm, with BCH
     cells = counted.honest_cells + 16 * tuned.correction_numbers / code
-    assert tuned.best.cells == pytest.approx(cells / tuned.weights, rel=0.02)  # blocks are whole in the manifest
+    assert tuned.best.cells == pytest.approx(
+        cells / tuned.weights, rel=1e-3
+    )  # of the correction, the code has 3 digits
     assert tuned.holds is not False
     assert tuned.best.cells <= tuned.rival.cells
     assert tuned.best.cells < 1.5  # the paper's mapping takes three
@@ -109,11 +111,28 @@ def test_the_answer_is_json_and_has_a_row_for_each_tensor(tuned):
     assert [row["tensor"] for row in found["tensors"]] == list(tuned.plan.tensors)
     assert sum(row["weights"] for row in found["tensors"]) == tuned.weights
     total = sum(row["weights"] * row["cells_per_weight"] for row in found["tensors"])
-    assert total == pytest.approx(tuned.best.allocation.cells)
+    assert total == pytest.approx(tuned.protected.counted.totals.honest_cells)
     assert oa.Plan.from_dict(found["plan"]) == tuned.plan
     assert "cells per weight" in repr(tuned)
     other = replace(tuned, rival=replace(tuned.best, plan=oa.Plan()))
     assert "best digital rival" in other._repr_html_()
+
+
+@pytest.mark.parametrize("counting", ["memory", "paper"])
+@pytest.mark.parametrize("how", [{"budget": 3.0}, {"budget": 4.5}, {"max_drop": 20}])
+def test_cells_are_those_of_the_manifest(how, counting):
+    """With few weights, a block of a code that tensors share is much of all: a budget counts it whole."""
+    found = small(counting=counting, **how)
+    counted, numbers = found.protected.counted, found.correction_numbers
+    assert found.best.cells == pytest.approx(counted.per_weight(counting, numbers))
+    assert found.best.cells <= how.get("budget", math.inf)
+    assert found.correction_cells == pytest.approx(found.weights * counted.of_correction(numbers)[counting])
+    rows_of = found.rows()
+    assert sum(row["cells"] for row in rows_of) + found.correction_cells == pytest.approx(
+        found.weights * found.best.cells
+    )
+    points = [point.cells for point in found.best.curve]
+    assert found.best.cells in points  # it was tried, too
 
 
 def test_a_budget_is_kept():
@@ -526,7 +545,11 @@ class Simulated(search.Search):
         drop = Drop(self.losses[allocation] + self._rng.normal(), None, 1.0, 0.0, 1000, 1, 0.0)
         drop = replace(drop, mean=drop.mean + 10)  # far from 0, which bounds noise
         return Look(
-            cells=allocation, drop=drop, holds=search._holds(drop, goal.limit, self.confidence_of_look), digital=True
+            cells=allocation,
+            drop=drop,
+            holds=search._holds(drop, goal.limit, self.confidence_of_look),
+            digital=True,
+            counted=Cells({}, 0.0),
         )
 
     def wrong(self, looks):
