@@ -222,7 +222,7 @@ def _answer(
 ) -> Checked:
     """Add trials until the limit is decided, and return what was found."""
     from onnx_analog.tuning.checked import Checked
-    from onnx_analog.tuning.drops import is_noise
+    from onnx_analog.tuning.drops import is_noise, relative_powers
     from onnx_analog.tuning.gate import sequential
 
     most, confidence = given["check_trials"], given["confidence"]
@@ -233,6 +233,7 @@ def _answer(
         confidence=confidence,
         most=most,
         shares=not is_noise(experiment),
+        powers=relative_powers(experiment.clean) if is_noise(experiment) else None,
         alike=trials.alike,
         expect=clock.expect,
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from onnx_analog.run import array_comparison, array_statistics
-from onnx_analog.run.statistics import interval
+from onnx_analog.run.statistics import interval, skewness
 from onnx_analog.tuning import gate, search
 from onnx_analog.tuning.drops import Drop
 from tests.conftest import ROOT
@@ -52,6 +52,24 @@ def missed(trials: int) -> float:
 def test_where_losses_are_skewed_the_interval_misses_as_often_as_the_page_says(trials, said):
     assert "misses in 18 % of cases with 3 trials, and in 10 % with 25" in WORDS
     assert abs(missed(trials) - said) < 3.5 * 100 * math.sqrt(said / 100 * (1 - said / 100) / 4000) + 0.5  # as rounded
+
+
+def wrong(sigma: float, *, corrected: bool = True, draws: int = 4000, samples: int = 300) -> float:
+    """Return how often a mean of log-normal losses lies above its upper bound of 95 %, in %."""
+    rng, above = np.random.default_rng(0), 0
+    for _ in range(draws):
+        losses = rng.lognormal(-(sigma**2) / 2, sigma, samples)  # whose mean is 1
+        error, skew = float(losses.std(ddof=1)) / math.sqrt(samples), skewness(losses) * corrected
+        above += Drop(float(losses.mean()), None, error, 0.0, samples, 1, math.nan, skew).upper(0.95) < 1
+    return 100 * above / draws
+
+
+@pytest.mark.parametrize(("sigma", "corrected", "said"), [(1.0, True, 6), (1.0, False, 9), (1.5, True, 9)])
+def test_skewed_errors_are_as_often_above_their_bound_as_the_page_says(sigma, corrected, said):
+    assert "of 1, its chance is 6 % instead of 5 % (the normal quantile alone: 9 %)" in WORDS
+    assert "with a standard deviation of 1.5, it is 9 %" in WORDS
+    found = wrong(sigma, corrected=corrected)
+    assert abs(found - said) < 3.5 * 100 * math.sqrt(said / 100 * (1 - said / 100) / 4000) + 0.5  # as rounded
 
 
 def test_a_rare_collapse_is_not_seen_as_often_as_the_page_says():

@@ -6,9 +6,13 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_analog.display import counted, score_ends
 
+_NOT_SKEWED = (
+    1e-6  # a smaller third of a skewness moves no quantile by as much as 1e-6; the cubic root would lose digits
+)
 ENOUGH = 3  # values: of two, Student's interval reaches 12.7 standard errors to each side, which is of little use
 
 
@@ -67,6 +71,47 @@ def least_of(share: float, samples: int, confidence: float) -> float:
 
     count = share * samples
     return float(scipy.stats.beta.ppf(1 - confidence, count, samples - count + 1)) if count else 0.0
+
+
+def skewness(values: NDArray[np.float64]) -> float:
+    """Return the third central moment over the cube of the standard deviation; 0 of values that are all the same.
+
+    >>> skewness(np.array([0.0, 0.0, 0.0, 4.0])), skewness(np.ones(3))
+    (1.1547005383792517, 0.0)
+    """
+    off = values - values.mean()
+    spread = float(np.sqrt(np.square(off).mean()))
+    return float((off**3).mean()) / spread**3 if spread else 0.0
+
+
+def skewed_quantile(quantile: float, skew: float, count: int) -> float:
+    """Return a quantile of the mean's error over its standard error, from that of the normal law and the skewness.
+
+    Values above 0 that are skewed to the right have a low mean together with a low standard deviation, so that the
+    normal quantile places too many means too low. This is the inverse of the cubic transformation of Hall, "On the
+    removal of skewness by transformation", J. R. Stat. Soc. B 54, 1992, with the constants 1/3 and 1/6 of a
+    Studentised mean.
+
+    Parameters
+    ----------
+    quantile : float
+        Of the normal law.
+    skew : float
+        Of the values, as they were found.
+    count : int
+        Values.
+
+    Examples
+    --------
+    >>> round(skewed_quantile(-1.645, 2.0, 100), 3), round(skewed_quantile(1.645, 2.0, 100), 3)
+    (-1.912, 1.464)
+    >>> skewed_quantile(1.645, 0.0, 100)
+    1.645
+    """
+    root, a, b = math.sqrt(count), skew / 3, skew / 6
+    if abs(a) < _NOT_SKEWED:
+        return quantile
+    return root / a * (float(np.cbrt(1 + 3 * a * (quantile / root - b / count))) - 1)
 
 
 def sampling_reach(better: float, worse: float, samples: int, confidence: float = 0.95) -> float:

@@ -15,7 +15,10 @@ where few differ:
 They take Student's quantile for the second.
 
 Of the ratio of signal to noise, d is the squared error of a sample's output over the mean power of the outputs: its
-mean is the inverse of the ratio.
+mean is the inverse of the ratio R. With q, the power of a sample's output over that mean, the error of a ratio is that
+of the mean of d - R·q (Fieller 1954), to first order. A few samples often have most of the error, so bounds take
+the normal quantile or, where that is further, the one that Hall (1992) corrects for skewness; see
+`onnx_analog.run.statistics.skewed_quantile`.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from onnx_analog.errors import OptionError
 from onnx_analog.run._outputs import are_maps, numbers_of
 from onnx_analog.run._values import equal_values, right_places, same_places
 from onnx_analog.run.experiment import Experiment
-from onnx_analog.run.statistics import least_of, most_of
+from onnx_analog.run.statistics import least_of, most_of, skewed_quantile, skewness
 from onnx_analog.run.trials import Trials
 from onnx_analog.tuning.sensitivity import divergence
 
@@ -59,6 +62,8 @@ class Drop:
     samples, trials : int
     divergence : float
         Of the outputs from those of the original, on average over trials: what sensitivities predict.
+    skew : float
+        Skewness of the losses of samples; 0 of shares, which are bounded otherwise.
     """
 
     mean: float
@@ -68,6 +73,7 @@ class Drop:
     samples: int
     trials: int
     divergence: float
+    skew: float = 0.0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the two-sided interval that holds the drop."""
@@ -76,7 +82,7 @@ class Drop:
     def upper(self, confidence: float) -> float:
         """Return the one-sided bound below which the drop lies."""
         if self.lost is None:
-            return self.mean + self._reach(confidence, 0.0) if math.isfinite(self.mean) else math.inf
+            return self.mean + self._reach(confidence, self._skewed(1 - confidence)) if self._is_known else math.inf
         above = most_of(self.lost, self.samples, confidence) - self.lost
         below = self._gained - least_of(self._gained, self.samples, confidence)
         return self.mean + self._reach(confidence, math.hypot(above, below))
@@ -84,10 +90,20 @@ class Drop:
     def lower(self, confidence: float) -> float:
         """Return the one-sided bound above which the drop lies."""
         if self.lost is None:  # of powers, none is below 0
-            return max(self.mean - self._reach(confidence, 0.0), 0.0) if math.isfinite(self.mean) else math.inf
+            skewed = self._skewed(confidence)
+            return max(self.mean - self._reach(confidence, skewed), 0.0) if self._is_known else math.inf
         below = self.lost - least_of(self.lost, self.samples, confidence)
         above = most_of(self._gained, self.samples, confidence) - self._gained
         return self.mean - self._reach(confidence, math.hypot(below, above))
+
+    @property
+    def _is_known(self) -> bool:
+        return math.isfinite(self.mean)
+
+    def _skewed(self, probability: float) -> float:
+        """Return how far the mean of skewed losses may be from that of all samples, to the side of a probability."""
+        quantile = skewed_quantile(float(scipy.stats.norm.ppf(probability)), self.skew, self.samples)
+        return abs(quantile) * self.of_samples
 
     @property
     def _gained(self) -> float:
@@ -137,12 +153,22 @@ def drop_of(experiment: Experiment, trials: Trials, *, seed: int, count: int) ->
 def drop_from(experiment: Experiment, reads: Sequence[Read]) -> Drop:
     """Return the drop in some trials."""
     rows, count = np.stack([read.losses for read in reads]), len(reads)
-    n = rows.shape[1]
-    of_samples = float(rows.mean(axis=0).std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+    mean, n = float(rows.mean()), rows.shape[1]
+    scattered, skew = rows.mean(axis=0), 0.0
+    if is_noise(experiment) and math.isfinite(mean):
+        scattered = linear(scattered, mean, relative_powers(experiment.clean))
+        skew = skewness(scattered)
+    of_samples = float(scattered.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     lost = None if is_noise(experiment) else float(np.maximum(rows, 0).mean())
     apart = float(np.mean([read.divergence for read in reads]))
-    return Drop(float(rows.mean()), lost, of_samples, of_trials, n, count, apart)
+    return Drop(mean, lost, of_samples, of_trials, n, count, apart, skew)
+
+
+def linear(of_samples: NDArray[np.float64], ratio: float, powers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers, (n,), whose mean is a ratio and scatters as the ratio does: d - R·(q - 1)."""
+    scattered: NDArray[np.float64] = of_samples - ratio * (powers - 1)
+    return scattered
 
 
 def is_noise(experiment: Experiment) -> bool:
@@ -163,14 +189,34 @@ def noise(clean: list[Any], outputs: list[Any]) -> NDArray[np.float64]:
 
     What is the same infinity or NaN in both does not count, as in the metric.
     """
-    expected, found = (np.asarray(numbers_of(values[0]), np.float64) for values in (clean, outputs))
-    expected, found = (values.reshape(len(values), -1) for values in (expected, found))
+    expected, found = map(_rows, (clean, outputs))
     with np.errstate(invalid="ignore"):
         same = (found == expected) | (np.isnan(found) & np.isnan(expected))
         error = np.nan_to_num(np.where(same, 0.0, found - expected), nan=np.inf, posinf=np.inf, neginf=-np.inf)
-    power = float(np.square(expected, where=np.isfinite(expected), out=np.zeros(expected.shape)).sum(axis=1).mean())
+    power = float(_powers(expected).mean())
     of_samples: NDArray[np.float64] = np.square(error).sum(axis=1) / (power or np.finfo(np.float64).tiny)
     return of_samples
+
+
+def relative_powers(clean: list[Any]) -> NDArray[np.float64]:
+    """Return the power of each sample without noise over their mean, (n,); 1 for all if they have none."""
+    powers = _powers(_rows(clean))
+    mean = float(powers.mean())
+    return powers / mean if mean else np.ones(len(powers))
+
+
+def _rows(outputs: list[Any]) -> NDArray[np.float64]:
+    """Return the output that the metric reads, (n, numbers of a sample)."""
+    values = np.asarray(numbers_of(outputs[0]), np.float64)
+    return values.reshape(len(values), -1)
+
+
+def _powers(expected: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the power of each row, (n,), of what is finite."""
+    powers: NDArray[np.float64] = np.square(expected, where=np.isfinite(expected), out=np.zeros(expected.shape)).sum(
+        axis=1
+    )
+    return powers
 
 
 def check_paired(experiment: Experiment, *, divergence: bool = True) -> None:

@@ -9,7 +9,7 @@ Both parts are bounded at once, each with its share of the risk 1 - confidence (
 
 - M - L, the choice of samples, does not become smaller with more trials: four fifths of the risk. It is bounded as in
   `onnx_analog.tuning.drops`: by the normal quantile or, where that is further, by exact bounds of the shares
-  that are lost and gained.
+  that are lost and gained or, of powers, by the quantile of skewed losses.
 - The mean so far is that of T means of trials, which are taken to be normal: Student's quantile. The test looks at it
   after every trial from the third on, so a fifth of the risk is spent on the looks (Lan and DeMets 1983): look T gets
   the part 2/(T(T - 1)), and the parts of all looks, however many, add up to 1. Hence a wrong "yes", or a wrong "no",
@@ -29,7 +29,8 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from onnx_analog.tuning.drops import Drop
+from onnx_analog.run.statistics import skewness
+from onnx_analog.tuning.drops import Drop, linear
 
 RISK_OF_TRIALS = 0.2  # their share of the risk, where trials differ
 FIRST_LOOK = 3  # trials: of two, Student's quantile is of no use
@@ -79,6 +80,7 @@ def sequential(
     confidence: float,
     most: int,
     shares: bool = True,
+    powers: NDArray[np.float64] | None = None,
     alike: bool = False,
     expect: Callable[[int | None], object] | None = None,
 ) -> Decision:
@@ -96,12 +98,14 @@ def sequential(
         Trials at which the test gives up; from 3 on unless trials are alike.
     shares : bool
         Whether losses are those of shares, from -1 to 1; else those of powers, 0 or more.
+    powers : array (n,), optional
+        Of the outputs of samples over their mean, which losses of powers are relative to; else 1 for all.
     alike : bool
         Whether all trials read the same, so that one decides.
     expect : function, optional
         Called after each trial that does not decide with the number of trials that would, as in `Decision`.
     """
-    losses = Losses(shares=shares)
+    losses = Losses(shares=shares, powers=powers)
     for row in rows:
         losses.add(row)
         decision = losses.decision(limit, confidence, alike=alike)
@@ -123,10 +127,12 @@ class Losses:
     ----------
     shares : bool
         Whether losses are those of shares, from -1 to 1; else those of powers, 0 or more.
+    powers : array (n,), optional
+        Of the outputs of samples over their mean, where losses are relative to it.
     """
 
-    def __init__(self, *, shares: bool) -> None:
-        self._shares = shares
+    def __init__(self, *, shares: bool, powers: NDArray[np.float64] | None = None) -> None:
+        self._shares, self._powers = shares, powers
         self._means: list[float] = []  # of each trial
         self._of_samples: NDArray[np.float64] = np.zeros(0)  # sum over trials
         self._squares = self._lost = 0.0
@@ -213,12 +219,19 @@ class Losses:
         """Return the loss with the errors of the choice of samples alone."""
         n = len(self._of_samples)
         lost = self._lost / self.trials if self._shares else None
-        return Drop(float(np.mean(self._means)), lost, math.sqrt(variance / n), 0.0, n, self.trials, math.nan)
+        skew = 0.0 if self._shares else skewness(self._scattered())
+        of_samples = math.sqrt(variance / n)
+        return Drop(float(np.mean(self._means)), lost, of_samples, 0.0, n, self.trials, math.nan, skew)
 
     def _between_samples(self, of_trials: float) -> float:
         """Return the variance between the means of samples, less what the noise of trials adds to it."""
-        means = self._of_samples / self.trials
+        means = self._scattered()
         return max(float(means.var(ddof=1)) - of_trials, 0.0) if means.size > 1 else math.inf
+
+    def _scattered(self) -> NDArray[np.float64]:
+        """Return numbers, (n,), whose mean scatters as that of the samples does; see `linear`."""
+        means = self._of_samples / self.trials
+        return means if self._powers is None else linear(means, float(np.mean(self._means)), self._powers)
 
     def _residual(self) -> float:
         """Return the variance of losses that neither their sample nor their trial explains."""
