@@ -15,9 +15,13 @@ where few differ:
 They take Student's quantile for the second.
 
 Of the ratio of signal to noise, d is the squared error of a sample's output over the mean power of the outputs: its
-mean is the inverse of the ratio R. With q, the power of a sample's output over that mean, the error of a ratio is that
-of the mean of d - R·q (Fieller 1954), to first order. A few samples often have most of the error, so bounds take
-the normal quantile or, where that is further, the one that Hall (1992) corrects for skewness; see
+mean is the inverse of the ratio. That power is of the same samples, so bounds take what scatters further: d, or what
+the ratio scatters as. With the ratio R and q, the power of a sample's output over its mean, that is
+
+    (d - R·q)/(1 - q/n)
+
+(the jackknife of a ratio, to first order; Miller 1974). A few samples often have most of the error, so bounds take the
+normal quantile or, where that is further, the one that Hall (1992) corrects for skewness; see
 `onnx_analog.run.statistics.skewed_quantile`.
 """
 
@@ -154,21 +158,28 @@ def drop_from(experiment: Experiment, reads: Sequence[Read]) -> Drop:
     """Return the drop in some trials."""
     rows, count = np.stack([read.losses for read in reads]), len(reads)
     mean, n = float(rows.mean()), rows.shape[1]
-    scattered, skew = rows.mean(axis=0), 0.0
+    means, skew = rows.mean(axis=0), 0.0
     if is_noise(experiment) and math.isfinite(mean):
-        scattered = linear(scattered, mean, relative_powers(experiment.clean))
-        skew = skewness(scattered)
-    of_samples = float(scattered.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
+        means = scattered(means, relative_powers(experiment.clean))
+        skew = skewness(means)
+    of_samples = float(means.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     lost = None if is_noise(experiment) else float(np.maximum(rows, 0).mean())
     apart = float(np.mean([read.divergence for read in reads]))
     return Drop(mean, lost, of_samples, of_trials, n, count, apart, skew)
 
 
-def linear(of_samples: NDArray[np.float64], ratio: float, powers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return numbers, (n,), whose mean is a ratio and scatters as the ratio does: d - R·(q - 1)."""
-    scattered: NDArray[np.float64] = of_samples - ratio * (powers - 1)
-    return scattered
+def scattered(of_samples: NDArray[np.float64], powers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers, (n,), that scatter as much as the mean loss over samples may: losses, or those of the ratio."""
+    n, ratio = len(of_samples), float(of_samples.mean())
+    left = 1 - powers / n
+    of_ratio = np.divide(of_samples - ratio * powers, left, where=left > 0, out=np.zeros(n))
+    return max((of_samples, of_ratio), key=_far)
+
+
+def _far(values: NDArray[np.float64]) -> float:
+    """Return how far the mean of all is above that of these values, at most in 95 % of cases, but for a factor."""
+    return abs(skewed_quantile(-1.645, skewness(values), len(values))) * float(values.std())
 
 
 def is_noise(experiment: Experiment) -> bool:

@@ -30,7 +30,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from onnx_analog.run.statistics import skewness
-from onnx_analog.tuning.drops import Drop, linear
+from onnx_analog.tuning.drops import Drop, scattered
 
 RISK_OF_TRIALS = 0.2  # their share of the risk, where trials differ
 FIRST_LOOK = 3  # trials: of two, Student's quantile is of no use
@@ -229,9 +229,9 @@ class Losses:
         return max(float(means.var(ddof=1)) - of_trials, 0.0) if means.size > 1 else math.inf
 
     def _scattered(self) -> NDArray[np.float64]:
-        """Return numbers, (n,), whose mean scatters as that of the samples does; see `linear`."""
+        """Return numbers, (n,), that scatter as much as the mean over samples may."""
         means = self._of_samples / self.trials
-        return means if self._powers is None else linear(means, float(np.mean(self._means)), self._powers)
+        return means if self._powers is None else scattered(means, self._powers)
 
     def _residual(self) -> float:
         """Return the variance of losses that neither their sample nor their trial explains."""

@@ -6,11 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given
 
-from onnx_analog.tuning import gate
+from onnx_analog.tuning import drops, gate
 from onnx_analog.tuning.gate import FIRST_LOOK, RISK_OF_TRIALS, Decision, Losses, sequential
 
 DRAWS = 200
@@ -74,6 +76,10 @@ def answer_of(rows: Rows, limit: float, shares: bool) -> Decision:
     return sequential(rows, limit=limit, confidence=CONFIDENCE, most=10, shares=shares)
 
 
+# With the stated rate p, the share of wrong answers in the draws is above p + 4√(p(1 - p)/draws) once in 30,000.
+MOST = 1 - CONFIDENCE + 4 * math.sqrt(CONFIDENCE * (1 - CONFIDENCE) / DRAWS)
+
+
 def wrong(kind: Callable[..., Rows], n: int, loss: float, *, test: Test = answer_of) -> dict[str, float]:
     """Return how often an answer is "yes" where the loss is just above the limit, and "no" where it is the limit."""
     shares = kind not in (noise, rare)
@@ -81,16 +87,10 @@ def wrong(kind: Callable[..., Rows], n: int, loss: float, *, test: Test = answer
     return {"yes": answers.count(True) / DRAWS, "no": answers.count(False) / DRAWS}
 
 
-def check_rates(kind: Callable[..., Rows], n: int, loss: float, *, test: Test = answer_of, more: float = 0.0) -> None:
-    """Fail if one of the two wrong answers is more frequent than stated.
-
-    With the stated rate p, the share of wrong answers in the draws is above p + 4√(p(1 - p)/draws) once in 30,000.
-    `more` is what the approximation to a normal law may add.
-    """
-    stated = 1 - CONFIDENCE
-    most = stated + more + 4 * math.sqrt(stated * (1 - stated) / DRAWS)
+def check_rates(kind: Callable[..., Rows], n: int, loss: float, *, test: Test = answer_of) -> None:
+    """Fail if one of the two wrong answers is more frequent than stated."""
     rates = wrong(kind, n, loss, test=test)
-    assert max(rates.values()) <= most, f"{kind.__name__}: {rates}, stated is {stated:.3f}"
+    assert max(rates.values()) <= MOST, f"{kind.__name__}: {rates}, stated is {1 - CONFIDENCE:.3f}"
 
 
 @pytest.mark.parametrize("n", [150, 1500])
@@ -122,24 +122,38 @@ def test_the_skewness_of_noise_counts(monkeypatch):
         check_rates(rare, 150, 0.01, test=alone)
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_the_power_of_samples_scatters_too(known):
-    """All samples have the same squared error, and the power that it is relative to is exponential over samples.
+def of_ratio(seed: int, heavy: float, apart: bool, *, known: bool = True) -> bool | None:
+    """Return whether noise of 0.01 of the power is found to be at most that, by 300 samples of log-normal power.
 
-    The ratio is then wrong by the mean power alone: who takes that for known is sure, and wrong in half of the cases.
+    Squared errors are exponential over samples; in proportion to the power unless they are `apart` from it.
     """
+    rng = np.random.default_rng(seed)
+    powers = np.exp(heavy * rng.standard_normal(300) - heavy**2 / 2)
+    errors = 0.01 * rng.exponential(1.0, 300) * (1.0 if apart else powers)
+    told = {"powers": powers / powers.mean()} if known else {}
+    row = errors / powers.mean()
+    return sequential([row], limit=0.01, confidence=CONFIDENCE, most=1, shares=False, alike=True, **told).holds
 
-    def of_powers(seed: int) -> bool | None:
-        powers = np.random.default_rng(seed).exponential(1.0, 300)
-        row, given = np.full(300, 0.01 / powers.mean()), powers / powers.mean() if known else None
-        return sequential(
-            [row], limit=0.01, confidence=CONFIDENCE, most=1, shares=False, alike=True, powers=given
-        ).holds
 
-    answers = [of_powers(seed) for seed in range(DRAWS)]
-    stated = 1 - CONFIDENCE
-    most = stated + 4 * math.sqrt(stated * (1 - stated) / DRAWS)
-    assert (max(answers.count(True), answers.count(False)) / DRAWS <= most) is known
+@pytest.mark.parametrize("heavy", [0.5, 1.5])
+@pytest.mark.parametrize("apart", [True, False])
+def test_wrong_answers_about_ratios_are_no_more_frequent_than_stated(heavy, apart):
+    answers = [of_ratio(seed, heavy, apart) for seed in range(DRAWS)]
+    assert max(answers.count(True), answers.count(False)) / DRAWS <= MOST
+
+
+def test_the_power_of_samples_counts():
+    """Who takes the mean power for known is wrong far more often where errors are apart from it."""
+    answers = [of_ratio(seed, 1.5, True, known=False) for seed in range(DRAWS)]
+    assert max(answers.count(True), answers.count(False)) / DRAWS > MOST
+
+
+@given(st.integers(2, 30), st.integers(0, 2**32))
+def test_what_scatters_is_never_less_than_losses_do(n, seed):
+    rng = np.random.default_rng(seed)
+    losses_, powers = rng.exponential(1.0, n), rng.exponential(1.0, n)
+    found = drops.scattered(losses_, powers / powers.mean())
+    assert drops._far(found) >= drops._far(losses_)
 
 
 def naive(rows: Rows, limit: float, shares: bool) -> Decision:
