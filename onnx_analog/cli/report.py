@@ -15,7 +15,7 @@ from onnx_analog.channels.outliers import FAR
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import bits, change, counted, percent, score
+from onnx_analog.display import bits, change, counted, per_weight, percent, score
 from onnx_analog.points import (
     COUNTING,
     Panel,
@@ -77,7 +77,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         )
     if evaluation.limit is not None:
         limit = evaluation.limit
-        result.add_row("limit: cells per original weight, at least", f"{limit.cells_per_original_weight:.3f}")
+        result.add_row("limit: cells per original weight, at least", per_weight(limit.cells_per_original_weight))
         if limit.factor is not None:
             without = "" if evaluation.correction is None else ", without the correction"
             result.add_row(f"cells as the memory allows{without}, against the limit", f"{limit.factor:.2f}×")
@@ -216,7 +216,7 @@ def _limit_cells(point: Point) -> list[str]:
     if limit is None:
         return ["", ""]
     factor = "" if limit.factor is None else f"{limit.factor:.2f}×"
-    return [f"{limit.cells_per_original_weight:.3f}", factor]
+    return [per_weight(limit.cells_per_original_weight), factor]
 
 
 def _levels_note(points: Sequence[Point]) -> Iterator[str]:

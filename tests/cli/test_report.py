@@ -33,6 +33,8 @@ from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.weights import Selection
+from onnx_analog.html.contents import page_of
+from onnx_analog.results import Swept
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.sweeps import Point
@@ -1030,6 +1032,17 @@ def limited(one: Point, cells_per_weight: float) -> Point:
     bits = TensorLimit(key="w", weights=1000, mse=0.1, bits=cells_per_weight, capacity_bits=1.0)
     limit = Limit(tensors=(bits,), honest_cells=one.totals.honest_cells)
     return replace(one, evaluation=replace(one.evaluation, limit=limit))
+
+
+@pytest.mark.parametrize(("fewest", "shown"), [(0.0004321, "0.00043"), (0.04321, "0.043"), (4.321, "4.321")])
+def test_a_limit_far_below_the_cells_is_not_shown_as_none(fewest, shown):
+    one = limited(point(), fewest)
+    (listed,) = report.points_tables([one])
+    assert f" {shown} " in text(listed)
+    assert cells(text(report.evaluation_table(one.evaluation)), "limit: cells per original weight, at least") == [shown]
+    assert f"at least {shown} cells" in str(one.evaluation.limit)
+    for result in (Swept(points=(one,)), one.evaluation):
+        assert f"'{shown}'" in repr(page_of(result, None, "memory"))
 
 
 def limits(axis: Any) -> list[tuple[list[float], list[float]]]:
