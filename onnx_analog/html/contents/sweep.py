@@ -14,6 +14,7 @@ from onnx_analog.html.sources import references
 from onnx_analog.html.stored import Memory, paper_parts, tensor_sections
 from onnx_analog.points import COUNTING, Panel, factor, higher_is_better, name_of, panels, series, unit
 from onnx_analog.results import Swept
+from onnx_analog.run.metrics import mean_note
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import RIVALS, family
 from onnx_analog.study.sweeps import Point
@@ -234,7 +235,8 @@ def _points_table(points: Sequence[Point]) -> Table:
         "strategy", "stored as", "mean", "95 % interval", "cells per weight, as the paper counts",
         "as the memory allows", "decoding", "trials", *(["limit"] if limited else []),
     )  # fmt: skip
-    return table(head, rows, caption=f"Mean and interval: {unit(points)}.", left=2)
+    note = f" {text}." if (text := mean_note(points[0].evaluation.metric)) else ""
+    return table(head, rows, caption=f"Mean and interval: {unit(points)}.{note}", left=2)
 
 
 def _float16_section(result: Swept) -> Section:
