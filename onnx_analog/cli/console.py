@@ -5,7 +5,6 @@ Imports nothing heavy.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from onnx_analog.cli import config, patience
+from onnx_analog.cli.ascii_words import spell, spelled
 from onnx_analog.cli.failures import failure_of, show_error
 from onnx_analog.cli.logs import QUIET, is_quiet, log_to_stderr
 from onnx_analog.cli.paths import FILE, OUT
@@ -67,6 +67,10 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self._stopped, self._saves_config = stopped, saves_config
         self.params += _common_options()
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help, in words where stdout lacks a character."""
+        return spelled(super().get_help(ctx), sys.stdout.encoding)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return the option --help, which says so where stdout fails."""
@@ -183,6 +187,10 @@ class Group(click.Group):
             if param.is_eager:
                 _prints(param)
 
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help, in words where stdout lacks a character."""
+        return spelled(super().get_help(ctx), sys.stdout.encoding)
+
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """Return the option --help, which says so where stdout fails."""
         return _prints(super().get_help_option(ctx))
@@ -193,8 +201,7 @@ class Group(click.Group):
         os.environ.setdefault("PYTHONSAFEPATH", "1")  # workers, too, import nothing from the current folder
         open_streams()
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a σ that a pipe's encoding lacks is no reason to fail
+            spell(stream)  # a σ that a pipe's encoding lacks is no reason to fail
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
         except (click.ClickException, AnalogError) as error:

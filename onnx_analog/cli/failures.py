@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 
@@ -110,7 +111,7 @@ def show_error(error: click.ClickException | AnalogError) -> None:
     else:
         error = click.ClickException(str(error))
     with suppress(OSError):  # there is nowhere else to say it
-        error.show()
+        error.show(sys.stderr)  # named, as click writes UTF-8 on an ASCII stream of its own choice
 
 
 def _usage(error: click.UsageError) -> str:

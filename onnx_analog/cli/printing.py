@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onnx_analog.cli import patience
+from onnx_analog.cli.ascii_words import spelled
 from onnx_analog.errors import AnalogError, OutputError, printable_lines
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def console(*, stderr: bool = False) -> Console:
 
         def render_str(self, text: str, **options: Any) -> Text:
             """Return `text` for a terminal."""
-            return super().render_str(printable_lines(text), **options)
+            return super().render_str(spelled(printable_lines(text), self.encoding), **options)
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else PIPED_WIDTH

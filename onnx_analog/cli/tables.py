@@ -12,6 +12,7 @@ from rich.table import Column
 from rich.table import Table as Base
 from rich.text import Text
 
+from onnx_analog.cli.ascii_words import spelled
 from onnx_analog.errors import printable, printable_lines
 
 NAME_WIDTH = 16  # columns that a name of one word may claim beside numbers; a longer one is folded
@@ -44,7 +45,7 @@ class Table(Base):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines of the layout that fits."""
         width = options.max_width
-        shown = self.that_fits(width)
+        shown = self._spelled(options.encoding).that_fits(width)
         rule = "-" if options.ascii_only else "─"
         if shown.title:
             yield from _lines(printable_lines(str(shown.title)), width, "bold")
@@ -55,6 +56,19 @@ class Table(Base):
                 yield Text("")
             yield from _lines(printable_lines(str(shown.caption)), _reading_width(width), "italic", _GAP)
         yield Text("")
+
+    def _spelled(self, encoding: str) -> Table:
+        """Return the table with words for characters that an encoding lacks: they are wider, and columns with them."""
+        if encoding.startswith("utf"):
+            return self
+        title, caption = (text and spelled(str(text), encoding) for text in (self.title, self.caption))
+        same = Table(title=title, caption=caption)
+        for column in self.columns:
+            same.add_column(spelled(str(column.header), encoding), justify=column.justify)
+        for cells, row in zip(self._cells(), self.rows, strict=True):
+            same.add_row(*(spelled(cell, encoding) for cell in cells), end_section=row.end_section)
+        same.narrower = self.narrower and self.narrower._spelled(encoding)
+        return same
 
     def that_fits(self, width: int) -> Table:
         """Return the table that a console of `width` columns shows: this table or a narrower version."""

@@ -70,17 +70,18 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True, counting: 
 def as_good_as_the_best(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
     """Return the point of the best mean, and those that the trials do not tell from the best.
 
-    A point is worse if the 95 % interval of any other lies wholly on the better side of its own. As good as the best
-    are the points whose mean is better than the means of all worse points. So a point whose interval is wide enough to
-    reach the best does not count if one with a better mean is worse. And one noisy point does not decide: whatever
-    point is added, no other becomes as good as the best by it.
+    A point is worse if the 95 % interval of any other lies wholly on the better side of its own, where the wider of the
+    two is taken to be as narrow as the other; where trials are alike, by more than the choice of samples explains. As
+    good as the best are the points whose mean is better than the means of all worse points. So no point counts because
+    its interval is wide enough to reach the best. And one noisy point does not decide: whatever point is added, no
+    other becomes as good as the best by it.
 
     A mean without an interval stands for itself, but for the choice of samples: of single trials, only those of the
     best value are as good, and those that the samples do not tell from it.
     """
     sign = 1 if higher_is_better else -1
     known = [point for point in points if not math.isnan(_mean(point))]
-    worse = [point for point in known if any(_better(other, point, higher_is_better) for other in known)]
+    worse = [point for point in known if any(_is_worse(point, other, higher_is_better) for other in known)]
     bound = max((sign * _mean(point) for point in worse), default=-math.inf)
     return [point for point in known if sign * _mean(point) > bound]
 
@@ -233,6 +234,17 @@ def _better(point: Point, other: Point, higher_is_better: bool) -> bool:
     mine, its = _ends(point), _ends(other)
     gap = mine[0] - its[1] if higher_is_better else its[0] - mine[1]
     return gap > 0 and gap > _of_samples(point, other)
+
+
+def _is_worse(point: Point, other: Point, higher_is_better: bool) -> bool:
+    """Return whether `point` is worse than another, if neither has a wider interval than the other.
+
+    Where trials are alike, the choice of samples tells how far a share may be off; for other metrics, nothing does.
+    """
+    gap = _mean(other) - _mean(point) if higher_is_better else _mean(point) - _mean(other)
+    widths = [high - low for low, high in map(_ends, (point, other))]
+    reach = max(min(widths), _of_samples(point, other)) or max(widths) / 2
+    return gap > reach
 
 
 def _apart(mine: tuple[float, float], its: tuple[float, float], higher_is_better: bool) -> bool:

@@ -405,11 +405,11 @@ def test_a_sweep_says_which_mean_is_best_where_a_cheaper_point_cannot_be_told_fr
     cheap, dear = sorted(result.points, key=lambda point: point.honest_cost)[:: len(result.points) - 1]
     points = [
         replace(point, evaluation=replace(point.evaluation, values=values), ci95=ends)
-        for point, values, ends in ((cheap, (0.2, 0.9), (0.0, 1.0)), (dear, (0.97, 0.98), (0.93, 1.0)))
+        for point, values, ends in ((cheap, (0.95, 0.97), (0.83, 1.0)), (dear, (0.97, 0.98), (0.93, 1.0)))
     ]
     oa.report(replace(result, points=tuple(points), protecting=None), tmp_path / "out.html")
     words = " ".join(read((tmp_path / "out.html").read_text(encoding="utf-8")).words)
-    assert "the cheapest of 2 points that these trials find as good as the best, with agreement 55.00 %" in words
+    assert "the cheapest of 2 points that these trials find as good as the best, with agreement 96.00 %" in words
     assert "The best mean is that of" in words
     assert f"agreement 97.50 % at {dear.honest_cost:.2f} cells per weight" in words
 
@@ -424,6 +424,29 @@ def test_a_sweep_shows_the_tensors_of_its_cheapest_point(page, results):
     assert entry.key in shown
     memory = Memory(protected=result.protected(best), counting="memory")
     assert f"{cells_of_tensors(memory)[0][0]:,}" in shown
+
+
+@pytest.mark.parametrize(("cells", "channels"), [([1], 1), ([1], 3)], ids=["few", "many"])
+def test_the_best_points_of_several_tables_are_told_apart(cells, channels, tmp_path):
+    """By the preset, where model and channel do not; more than four are in a table, and not in sentences."""
+    noisy = [f"gaussian:sigma=0.0{number}" for number in range(1, 1 + channels)]
+    found = oa.sweep(
+        model(LINEAR), rows(60), strategy="redundancy", cells=cells, channel=noisy, preset=["default", "isik2020"],
+        trials=2, engine="serial",
+    )  # fmt: skip
+    oa.report(found, tmp_path / "out.html")
+    told = read((tmp_path / "out.html").read_text(encoding="utf-8"))
+    verdict = of_sweep._of_sweep(found, None, "memory").verdict
+    presets = ["granularity tensor, 5.00 % large (default)", "granularity model, 0.25 % large (as in the paper)"]
+    if channels == 1:
+        assert all(verdict.lower().count(preset) == 1 for preset in presets)
+        assert "The best points" not in told.words
+    else:
+        assert verdict == "The best point of each of 6 tables is below."
+        words = " ".join(" ".join(told.words).split())
+        (rows_of,) = re.findall(r"The best points (.*?) Cells are counted", words)
+        assert [rows_of.count(preset) for preset in presets] == [3, 3]
+        assert all(rows_of.count(f"σ 0.0{number}") == 2 for number in range(1, 4))
 
 
 def test_a_sweep_that_was_changed_has_a_report_without_tensors(results, tmp_path):

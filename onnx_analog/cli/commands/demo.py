@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def command(
         )
     say("To store a model of your own in the same way:")
     with writing_stdout():
-        click.echo(story_of.command(chosen))  # on one line, however narrow the terminal, to be copied
+        click.echo(story_of.command(chosen), file=sys.stdout)  # on one line, however narrow the terminal, to be copied
     return None
 
 

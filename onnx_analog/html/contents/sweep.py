@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from onnx_analog.display import capital, counted, percent
@@ -21,6 +22,7 @@ from onnx_analog.study.sweeps import Point
 from onnx_analog.within import NOTE, Within
 
 _BARS = 16  # of the chart of costs of a sweep
+_SENTENCES = 4  # panels whose best points are told in sentences; those of more are in a table
 _SHOWN = 3  # panels of a sweep whose best points are shown tensor by tensor
 _NEAR = 0.1  # of the cells of a point, from which on its limit is drawn
 
@@ -31,18 +33,19 @@ def _of_sweep(result: Swept, memory: Memory | None, counting: str) -> Page:  # n
     counting = choosing.counting_of(points, counting)
     first = points[0].evaluation if points else None
     groups, within = panels(points), result.within(counting=counting)
+    named = _named(groups)
     channels = dict.fromkeys(scheme.channel for point in points for scheme in point.setting.plan.schemes)
     counts = sorted({len(point.evaluation.values) for point in points})
     return Page(
         title=f"Sweep of {counted(len(points), 'point')}",
-        verdict=" ".join([*map(_answer, within), *(capital(_panel_verdict(panel, counting)) for panel in groups)])
-        or "There are no points.",
+        verdict=" ".join([*map(_answer, within), *_verdicts(named, counting)]) or "There are no points.",
         tone="plain",
-        numbers=tuple(entry for panel in groups for entry in _panel_numbers(panel, counting, len(groups) > 1)),
+        numbers=() if _is_long(named) else tuple(_numbers(named, counting)),
         warnings=_warnings_of(result),
         sections=(
+            *([_best_section(named, counting)] if _is_long(named) else []),
             *(_panel_section(panel, index, counting) for index, panel in enumerate(groups)),
-            *(part for memory in _best_memories(result, groups, counting) for part in tensor_sections(memory)),
+            *(part for memory in _best_memories(result, named, counting) for part in tensor_sections(memory)),
             *([_float16_section(result)] if result.float16 else []),
         ),
         facts=facts(
@@ -68,12 +71,12 @@ def _answer(answer: Within) -> str:
     return f"{capital(str(answer))}."
 
 
-def _best_memories(result: Swept, groups: Sequence[Panel], counting: str) -> Iterator[Memory]:
+def _best_memories(result: Swept, named: Sequence[tuple[str, Panel]], counting: str) -> Iterator[Memory]:
     """Yield the model of the best point of each of the first panels, where the sweep can make it again."""
-    for index, panel in enumerate(groups[:_SHOWN] if result.protecting is not None else ()):
+    for index, (where, panel) in enumerate(named[:_SHOWN] if result.protecting is not None else ()):
         best = _best(panel.points, counting)
         if best is not None:
-            name = f"{panel.where}, {name_of(best)}" if panel.where else capital(name_of(best))
+            name = f"{where}, {name_of(best)}" if where else capital(name_of(best))
             yield Memory(
                 protected=result.protected(best), seed=best.evaluation.seed, counting=counting, name=capital(name),
                 number=index,
@@ -86,15 +89,34 @@ def _best(points: Sequence[Point], counting: str) -> Point | None:
     return None if higher is None else choosing.cheapest(points, higher_is_better=higher, counting=counting)
 
 
+def _named(groups: Sequence[Panel]) -> list[tuple[str, Panel]]:
+    """Return each panel with what tells it from the others: model and channel and, where these do not, the preset."""
+    count = Counter(panel.where for panel in groups)
+    return [(panel.where if count[panel.where] == 1 else panel.plot_title, panel) for panel in groups]
+
+
+def _is_long(named: Sequence[tuple[str, Panel]]) -> bool:
+    """Return whether there are more panels than sentences at the top of a page should tell of: a table does."""
+    return len(named) > _SENTENCES
+
+
+def _verdicts(named: Sequence[tuple[str, Panel]], counting: str) -> Iterator[str]:
+    if _is_long(named):
+        yield f"The best point of each of {counted(len(named), 'table')} is below."
+        return
+    for name, panel in named:
+        yield capital(f"{f'{name}: ' if name else ''}{_panel_verdict(panel, counting)}")
+
+
 def _panel_verdict(panel: Panel, counting: str) -> str:
     """Say which point is the cheapest of those that are as good as the best."""
-    points, where = panel.points, f"{panel.where}: " if panel.where else ""
+    points = panel.points
     best, higher = _best(points, counting), higher_is_better(points)
     if best is None:
-        return f"{where}{counted(len(points), 'point')}; nothing tells which is best."
+        return f"{counted(len(points), 'point')}; nothing tells which is best."
     alike = choosing.as_good_as_the_best(points, higher_is_better=bool(higher))
     top = max(alike, key=lambda point: (point.evaluation.mean or 0.0) * (1 if higher else -1))
-    said = f"{where}{name_of(best)} is"
+    said = f"{name_of(best)} is"
     if len(alike) == 1:
         return f"{said} the best, with {_value_in(best, counting)}."
     by = (
@@ -122,20 +144,49 @@ def _shown(point: Point, value: float) -> str:
     return percent(value, 2) if point.evaluation.share else f"{value:.2f}"
 
 
-def _panel_numbers(panel: Panel, counting: str, several: bool) -> Iterator[Number]:
-    points, where = panel.points, f" ({panel.where})" * (several and bool(panel.where))
+def _bests(panel: Panel, counting: str) -> Iterator[tuple[str, Point]]:
+    """Yield the best point of a panel, and its best digital rival, where there is one."""
     groups = {
-        "best point": points,
-        "best digital rival": [point for point in points if point.setting.name in RIVALS],
+        "best point": panel.points,
+        "best digital rival": [point for point in panel.points if point.setting.name in RIVALS],
     }
     for name, group in groups.items():
         best = _best(group, counting)
         if best is not None:
-            note = f"{name_of(best)}: {_value(best)}"
-            yield Number(f"{name}{where}", f"{number(best.cost_in(counting), '.2f')} cells", note)
-    original = points[0].evaluation.original if points else None
-    if original is not None:
-        yield Number(f"original{where}", _shown(points[0], original))
+            yield name, best
+
+
+def _original_of(panel: Panel) -> str | None:
+    """Return the value of the original that the points of a panel are compared with, as it is shown."""
+    first = next(iter(panel.points), None)
+    original = None if first is None else first.evaluation.original
+    return None if first is None or original is None else _shown(first, original)
+
+
+def _numbers(named: Sequence[tuple[str, Panel]], counting: str) -> Iterator[Number]:
+    for where, panel in named:
+        of = f" ({where})" * (len(named) > 1 and bool(where))
+        for name, best in _bests(panel, counting):
+            cells = f"{number(best.cost_in(counting), '.2f')} cells"
+            yield Number(f"{name}{of}", cells, f"{name_of(best)}: {_value(best)}")
+        original = _original_of(panel)
+        if original is not None:
+            yield Number(f"original{of}", original)
+
+
+def _best_section(named: Sequence[tuple[str, Panel]], counting: str) -> Section:
+    """Return the best points of many panels as a table."""
+    rows = [
+        (where, _original_of(panel) or "–", name, name_of(best), number(best.cost_in(counting), ".2f"), _value(best))
+        for where, panel in named
+        for name, best in _bests(panel, counting)
+    ]
+    head = ("table", "original", "", "point", "cells per weight", "value")
+    caption = (
+        f"Cells are counted {COUNTING[counting]}. The best point is the cheapest of those that trials and samples do "
+        "not tell from that of the best mean."
+    )
+    return Section(title="The best points", tables=(table(head, rows, caption=caption, left=4),))
 
 
 def _panel_section(panel: Panel, index: int, counting: str) -> Section:
