@@ -51,6 +51,7 @@ def test_words_are_ascii_and_what_is_ascii_stays():
     [
         ("Δσ ≥ 2×α – 1", "ascii", "Deltasigma >= 2xalpha - 1"),
         ("μ⁻¹ = 10⁻¹², λ·x²", "ascii", "mu^-1 = 10^-12, lambda*x^2"),
+        ("10⁻¹⁰, m²", "latin-1", "10^-10, m²"),  # a power is whole, or in words
         ("μ, 2×3 – é", "cp1252", "mu, 2×3 – é"),  # what an encoding has stays
         ("σ", "utf-8", "σ"),
         ("字", "ascii", "?"),

@@ -181,7 +181,7 @@ def test_a_folder_in_place_of_an_output_ends_with_2(name, param):
 @pytest.mark.parametrize(("name", "param"), [each for each in OUTPUTS if each.values[1].name != "write_image"])
 def test_an_output_that_exists_or_has_no_folder_ends_as_what_fails(name, param):
     """With commands whose code 1 is an answer, that has code 2."""
-    suffix = ".png" if param.name == "plot" else ".json"
+    suffix = {"plot": ".png", "report": ".html"}.get(str(param.name), ".json")
     Path(f"there{suffix}").write_text("kept", encoding="utf-8")
     for value in (f"there{suffix}", f"nowhere/x{suffix}"):
         ended = called(name, param, value)
