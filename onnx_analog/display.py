@@ -125,6 +125,15 @@ def bits(count: float) -> str:
     return f"{count:.2f}" if count >= 0.1 or count <= 0 else f"{count:.2g}"
 
 
+def per_weight(count: float) -> str:
+    """Return cells per weight as they are printed: very few of them with two significant digits.
+
+    >>> per_weight(2.118), per_weight(0.02847), per_weight(0.000127), per_weight(0.0)
+    ('2.118', '0.028', '0.00013', '0.000')
+    """
+    return f"{count:.3f}" if count >= 0.01 or count <= 0 else f"{count:.2g}"
+
+
 def percent(share: float, digits: int = 0) -> str:
     """Return a share in per cent, with more digits where it would be shown as all or none, and is not.
 

@@ -228,9 +228,25 @@ class Swept(Shown):
     def to_dataframe(self) -> Any:
         """Return the points as a pandas DataFrame, one row each: settings, mean, interval and cost.
 
-        Every trial is in `trials.csv` of the folder.
+        `trials_dataframe` has the trials.
         """
         return data_frame(point.row() for point in self.points)
+
+    def trials_dataframe(self) -> Any:
+        """Return the trials as a pandas DataFrame, one row each: settings, number, value and SQNR of the trial, cost.
+
+        Columns are those of `trials.csv`, but for those with the same value in all rows, such as versions and digests;
+        rows are those of the trials that the points count. A trial that was corrected has its value without the
+        correction too.
+
+        Examples
+        --------
+        >>> import onnx_analog as oa
+        >>> swept = oa.sweep("model.onnx", "test.npz", cells=[1, 3], trials=25)  # doctest: +SKIP
+        >>> trials = swept.trials_dataframe()  # doctest: +SKIP
+        >>> trials.groupby(["strategy", "cells"])["value"].quantile([0.05, 0.5])  # doctest: +SKIP
+        """
+        return data_frame(row for point in self.points for row in point.trial_rows())
 
     def __str__(self) -> str:
         return "\n".join(map(str, (*self.points, *self.within())))

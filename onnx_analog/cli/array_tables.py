@@ -10,6 +10,7 @@ from onnx_analog.display import counted, percent_as_given, score_ends
 from onnx_analog.graph.array_read import ArrayRead
 from onnx_analog.run.array_comparison import CONFIDENCE, Comparison, Difference
 from onnx_analog.run.array_statistics import Group
+from onnx_analog.run.metrics import each_in_db
 from onnx_analog.run.statistics import between
 from onnx_analog.run.stream_statistics import StreamDifference
 
@@ -48,7 +49,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[Table]:
         "measured (interval over test sets)", comparison.shown(comparison.measured_value), _of_test_set(comparison)
     )
     scores.add_row(
-        f"simulated, mean of {counted(len(arrays), 'array')}",
+        f"simulated, mean of {counted(len(arrays), 'array')}{each_in_db(comparison.metric or '')}",
         comparison.shown(comparison.simulated_mean),
         between(arrays, comparison.simulated_interval, share=comparison.share, noun="array"),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +17,7 @@ from onnx_analog.channels.table import Scale
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import bits, change, counted, percent, score
+from onnx_analog.display import bits, change, counted, per_weight, percent, score
 from onnx_analog.points import (
     COUNTING,
     Panel,
@@ -34,7 +33,8 @@ from onnx_analog.points import (
     series,
     unit,
 )
-from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.run.evaluation import MEAN_NOISE, Evaluation
+from onnx_analog.run.metrics import mean_note
 from onnx_analog.run.statistics import ENOUGH, between
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import Float16
@@ -58,10 +58,7 @@ def evaluation_table(evaluation: Evaluation) -> Table:
     rows: list[tuple[str, float | None]] = [
         ("original model", evaluation.original),
         (evaluation.stored_name, evaluation.stored),
-        (
-            f"with noise{_and_correction(evaluation)}, mean of {counted(len(evaluation.values), 'trial')}",
-            evaluation.mean,
-        ),
+        (evaluation.mean_name, evaluation.mean),
     ]
     for name, value in rows:
         if value is not None:
@@ -80,13 +77,12 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         )
     if evaluation.limit is not None:
         limit = evaluation.limit
-        result.add_row("limit: cells per original weight, at least", f"{limit.cells_per_original_weight:.3f}")
+        result.add_row("limit: cells per original weight, at least", per_weight(limit.cells_per_original_weight))
         if limit.factor is not None:
             without = "" if evaluation.correction is None else ", without the correction"
             result.add_row(f"cells as the memory allows{without}, against the limit", f"{limit.factor:.2f}×")
-    ratios = [value for value in evaluation.sqnr_db if not math.isnan(value)]
-    if ratios:
-        result.add_row("output SQNR, mean of all trials", f"{np.mean(ratios):.1f} dB")
+    if evaluation.sqnr_db_of_mean_noise is not None:
+        result.add_row(MEAN_NOISE, f"{evaluation.sqnr_db_of_mean_noise:.1f} dB")
     result.caption = " ".join(_remarks(evaluation)) or None
     return result
 
@@ -103,10 +99,6 @@ def _add_change(result: Table, evaluation: Evaluation, *, intervals: bool) -> No
     result.add_row(f"{way} from the {baseline}", change(drop, share=evaluation.share))
     if intervals and evaluation.values:
         result.add_row(f"95 % interval of the {way}", _between(evaluation, ends, changes=True))
-
-
-def _and_correction(evaluation: Evaluation) -> str:
-    return "" if evaluation.corrected_by is None else " and correction"
 
 
 def _add_uncorrected(result: Table, evaluation: Evaluation, *, intervals: bool) -> None:
@@ -138,6 +130,8 @@ def _between(evaluation: Evaluation, ends: tuple[float, float] | None, *, change
 
 def _remarks(evaluation: Evaluation) -> Iterator[str]:
     """Yield the remarks under the table."""
+    if evaluation.values and mean_note(evaluation.metric):
+        yield f"{mean_note(evaluation.metric)}."
     if evaluation.ci95 is not None:
         yield "Intervals are Student's t over trials; they leave out the error of a finite test set."
     if (why := _no_intervals(evaluation)) is not None:
@@ -219,7 +213,7 @@ def _limit_cells(point: Point) -> list[str]:
     if limit is None:
         return ["", ""]
     factor = "" if limit.factor is None else f"{limit.factor:.2f}×"
-    return [f"{limit.cells_per_original_weight:.3f}", factor]
+    return [per_weight(limit.cells_per_original_weight), factor]
 
 
 def _levels_note(points: Sequence[Point]) -> Iterator[str]:
@@ -246,8 +240,14 @@ def _note(points: Sequence[Point], counting: str, more: str = "") -> str:
         parts[0] += f"; {_interval_note(points)}"
     if any(point.evaluation.values for point in points):
         parts[0] += more
-        parts += [*_mark_note(points, counting), *_missing_note(points)]
+        parts += [*_mean_note(points), *_mark_note(points, counting), *_missing_note(points)]
     return ". ".join(parts)
+
+
+def _mean_note(points: Sequence[Point]) -> Iterator[str]:
+    note = mean_note(points[0].evaluation.metric)
+    if note:
+        yield note
 
 
 def _mark_note(points: Sequence[Point], counting: str) -> Iterator[str]:

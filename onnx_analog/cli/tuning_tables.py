@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
-from onnx_analog.display import capital, counted, percent, percent_as_given, percent_number, rounded_alike
+from onnx_analog.display import capital, counted, per_weight, percent, percent_as_given, percent_number, rounded_alike
 
 if TYPE_CHECKING:
     from onnx_analog.tuning.answers import Look
@@ -32,7 +32,7 @@ def _answer_table(tuned: Tuned) -> Table:
     for name, answer in tuned.answers.items():
         result.add_row(name, f"{answer.cells:.3f}", *_drop_cells(tuned, answer.verified))
     if tuned.limit is not None:
-        result.add_row("limit of all codes, at these errors", f"{tuned.limit.cells_per_original_weight:.3f}", "", "")
+        result.add_row("limit of all codes, at these errors", per_weight(tuned.limit.cells_per_original_weight), "", "")
     result.caption = ". ".join(_notes(tuned))
     return result
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_analog.display import per_weight
 from onnx_analog.errors import OptionError
 
 Doubles = NDArray[np.float64]
@@ -248,4 +249,4 @@ class Limit:
 
     def __str__(self) -> str:
         above = "" if self.factor is None else f"; the model takes {self.factor:.2f} times as many"
-        return f"at least {self.cells_per_original_weight:.3f} cells per original weight at these errors{above}"
+        return f"at least {per_weight(self.cells_per_original_weight)} cells per original weight at these errors{above}"

@@ -186,6 +186,7 @@ def losses(
         if goal is not None:
             axis.axhline(goal[0], color=INK, linestyle=":", linewidth=1.2, label=goal[1])
         axis.margins(y=0.15)
+        _widen(axis, threshold)
         if threshold is not None:
             _bend(axis, [mark.value for line in shown for mark in line.marks], threshold)
         label_costs([axis], finest=(1, 1.5, 2, 3, 5, 7))
@@ -195,6 +196,15 @@ def losses(
             axis.set_title("\n".join(textwrap.wrap(printable(title), 70)))
         _legend(figure, axis, names)
     return Chart(svg=svg[0], caption=caption)
+
+
+def _widen(axis: Any, least: float | None) -> None:
+    """Give the axis of losses a span to look at where all are the same but for rounding."""
+    low, high = axis.get_ylim()
+    middle = (low + high) / 2
+    least = 1e-6 * abs(middle) if least is None else least
+    if high - low < least:
+        axis.set_ylim(middle - least, middle + least)
 
 
 def _rival(name: str, cells: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
+from onnx_analog.display import per_weight
 from onnx_analog.errors import printable_lines
 
 Tone = Literal["yes", "no", "open", "plain"]
@@ -126,12 +127,14 @@ def given(*parts: tuple[bool, Any]) -> Iterator[Any]:
     return (value for holds, value in parts if holds)
 
 
-def number(value: float | None, form: str = ".3f") -> str:
-    """Return a number as it is printed: a dash where it is not known.
+def number(value: float | None, form: str | None = None) -> str:
+    """Return a number as it is printed, as cells per weight are without `form`: a dash where it is not known.
 
     >>> number(2), number(None), number(float("inf"))
     ('2.000', '–', '∞')
     """
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:{form}}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "-∞"
+    return per_weight(value) if form is None else f"{value:{form}}"

@@ -15,7 +15,7 @@ from onnx_analog.channels.ranges import clip_to_range
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import LEVELS, SIDE, Line
-from onnx_analog.display import counted
+from onnx_analog.display import counted, per_weight
 from onnx_analog.graph.baselines import INTEGERS
 from onnx_analog.graph.manifest import Manifest
 from onnx_analog.graph.protected import ProtectedModel
@@ -173,7 +173,7 @@ def cost_section(memory: Memory, rivals: Mapping[str, float] | None = None) -> S
     if rivals is None and others:
         caption += f" Grey: the same weights in a digital format; {INTEGERS}."
     if fewest:
-        caption += f" Dotted: the fewest cells that any code needs at these errors, {fewest:.3f}."
+        caption += f" Dotted: the fewest cells that any code needs at these errors, {per_weight(fewest)}."
     if memory.manifest.not_counted is not None:
         caption += f" As the memory allows, cells are not counted: {memory.manifest.not_counted}."
     chart = charts.costs(rows, caption, limit=fewest)

@@ -27,6 +27,7 @@ from onnx_analog.errors import DataError, brief, require_path
 from onnx_analog.graph.irregular import UNREAD
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.graph.reader import Reader
+from onnx_analog.run.metrics import each_in_db
 from onnx_analog.run.statistics import interval, spread
 from onnx_analog.run.stream_statistics import StreamStatistics
 
@@ -126,6 +127,8 @@ class ArrayStatistics(Shown):
         bounds = (0.0, 1.0) if self.share else None
         ends = interval(self.values, bounds=bounds)
         mean = score(float(np.mean(self.values)), share=self.share)
+        each = each_in_db(self.metric or "")
+        what += f"{', mean of arrays' * bool(each)}{each}"
         return f"{what}: {mean} ({spread(self.values, ends, share=self.share, noun='array')})"
 
     @property

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from onnx_analog.coding.limit import Limit
-from onnx_analog.display import Shown, data_frame, finite, percent_as_given, score
+from onnx_analog.display import Shown, counted, data_frame, finite, percent_as_given, score
 from onnx_analog.errors import OptionError
 from onnx_analog.graph.correction import Cost, HasCorrection
 from onnx_analog.run import metrics
 from onnx_analog.run.statistics import interval, spread
+
+MEAN_NOISE = "output SQNR, of the mean noise over trials"  # in tables
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -150,6 +152,15 @@ class Evaluation(HasCorrection, Shown):
         return self.original if self.stored is None else self.stored
 
     @property
+    def sqnr_db_of_mean_noise(self) -> float | None:
+        """SQNR of the outputs in dB, at the mean noise over trials; None where a trial has no SQNR.
+
+        `check` and `tune` go by it, as noise adds up over trials. The mean of the trials' `sqnr_db`, which is the mean
+        of the metric of that name, is this or more.
+        """
+        return metrics.mean_noise_db(self.values if self.metric == metrics.SQNR else self.sqnr_db)
+
+    @property
     def drop(self) -> float | None:
         """The baseline minus the mean with noise, on the same samples; None without either.
 
@@ -264,6 +275,7 @@ class Evaluation(HasCorrection, Shown):
             "test_set_error": self.test_set_error,
             "values": [finite(value) for value in self.values],
             "sqnr_db": [finite(value) for value in self.sqnr_db],
+            "sqnr_db_of_mean_noise": finite(self.sqnr_db_of_mean_noise),
             "seed": self.seed,
             "model": self.model,
             "channel": self.channel,
@@ -292,6 +304,7 @@ class Evaluation(HasCorrection, Shown):
             "drop_ci95": ends_of(without.drop_ci95),
             "values": [finite(value) for value in without.values],
             "sqnr_db": [finite(value) for value in without.sqnr_db],
+            "sqnr_db_of_mean_noise": finite(without.sqnr_db_of_mean_noise),
         }
         cost = {} if self.correction is None else self.correction.to_dict()
         change = {"change": finite(self.change), "change_ci95": ends_of(self.change_ci95)}
@@ -324,6 +337,13 @@ class Evaluation(HasCorrection, Shown):
         parts = [] if self.output is None else [f"output {self.output!r}"]
         parts += [] if self.class_axis is None else [f"class axis {self.class_axis}"]
         return f"{self.heading}{' (' * bool(parts)}{', '.join(parts)}{')' * bool(parts)}"
+
+    @property
+    def mean_name(self) -> str:
+        """What `mean` is, in words."""
+        corrected = "" if self.corrected_by is None else " and correction"
+        each = metrics.each_in_db(self.metric)
+        return f"with noise{corrected}, mean of {counted(len(self.values), 'trial')}{each}"
 
     @property
     def heading(self) -> str:

@@ -22,6 +22,7 @@ from onnx_analog.run._outputs import Output as Output
 from onnx_analog.run._outputs import Outputs as Outputs
 from onnx_analog.run._values import agreement as agreement
 from onnx_analog.run._values import exact_match as exact_match
+from onnx_analog.run._values import mean_noise_db as mean_noise_db
 from onnx_analog.run._values import mse as mse
 from onnx_analog.run._values import nan_share as nan_share
 from onnx_analog.run._values import output_sqnr_db as output_sqnr_db
@@ -212,6 +213,7 @@ METRICS = {
     )
 }  # fmt: skip
 NAMES = tuple(METRICS)
+SQNR = "sqnr_db"
 OTHER_NAMES = {"acc": "top1", "accuracy": "top1", "top_1": "top1", "top_5": "top5", "sqnr": "sqnr_db", "snr": "sqnr_db"}
 
 
@@ -255,6 +257,18 @@ def described(named: Named) -> Metric:
 
 def _as_given(function: Function) -> Function:
     return function.function if isinstance(function, LowerIsBetter) else function
+
+
+def each_in_db(metric: str) -> str:
+    """Say, after "mean of 3 trials", that a mean is one of decibels; else nothing."""
+    return ", each in dB" * (metric == SQNR)
+
+
+def mean_note(metric: str) -> str:
+    """Say what a mean over trials is the mean of where that is not what `check` and `tune` go by; else nothing."""
+    if metric != SQNR:
+        return ""
+    return "Means and intervals are of the trials' ratios in dB; check and tune go by the ratio of the mean noise"
 
 
 def code_digest(metric: Function) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from onnx_analog.graph.totals import Totals
 from onnx_analog.run.evaluation import Evaluation, ends_of
 from onnx_analog.run.read import reads_alike
 from onnx_analog.run.statistics import interval
-from onnx_analog.study._rows import columns_of, correction_columns, costs
+from onnx_analog.run.trials import Trial
+from onnx_analog.study._rows import PointFacts, columns_of, correction_columns, costs, row_of
 from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.run_folder import Row
 
@@ -120,6 +122,18 @@ class Point(Shown):
             **costs(self.totals),
             **self._limit(),
         }
+
+    def trial_rows(self) -> Iterator[Row]:
+        """Yield a row for each trial, with the columns of trials.csv but for those that are the same in all rows."""
+        evaluation = self.evaluation
+        facts = PointFacts(evaluation.original, evaluation.stored, self.totals, evaluation.correction)
+        columns = (
+            evaluation.values,
+            evaluation.sqnr_db or [math.nan] * len(evaluation.values),  # not measured
+            *((evaluation.uncorrected_values, evaluation.uncorrected_sqnr_db) if evaluation.correction else ()),
+        )
+        for number, values in enumerate(zip(*columns, strict=True)):
+            yield row_of(columns_of(self.model, self.setting), facts, number, Trial(*values))
 
     def _limit(self) -> Row:
         limit = self.evaluation.limit

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from onnx_analog.coding.assumptions import SOFT_CODE, assumptions
 from onnx_analog.coding.limit import Limit
 from onnx_analog.coding.plan import Plan
-from onnx_analog.display import Shown, counted, data_frame, finite, percent_as_given, rounded_up
+from onnx_analog.display import Shown, counted, data_frame, finite, per_weight, percent_as_given, rounded_up
 from onnx_analog.graph.protected import ProtectedModel
 from onnx_analog.tuning.answers import Answer, Goal, Look, Point
 from onnx_analog.tuning.candidates import takes
@@ -386,7 +386,7 @@ class Tuned(Shown):
             counted = ", as the memory allows" * (self.counting != "memory")
             known = self.limit.factor
             above = "" if known is None else f"; the plan takes {known:.2f} times as many{counted}"
-            yield "limit", f"{self.limit.cells_per_original_weight:.3f} cells per weight{above}"
+            yield "limit", f"{per_weight(self.limit.cells_per_original_weight)} cells per weight{above}"
         yield "channel", self.channel
         yield "decoding takes at most", self.most_decoding
         for text in self.assumptions:

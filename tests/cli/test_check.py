@@ -66,6 +66,19 @@ def test_the_answer_is_one_line_before_the_inputs_and_an_exit_code(command, opti
     assert len(ended.stderr.splitlines()) == bool(reason)
 
 
+@pytest.mark.parametrize("metric", ["sqnr_db", "agreement"])
+def test_evaluate_shows_the_ratio_that_check_finds_in_the_same_trials(command, metric):
+    assert command(f"protect model.onnx {LOUD} -o stored.onnx").exit_code == 0
+    of_data = "stored.onnx --data test.npz --reference model.onnx --seed 3"
+    checked = json.loads(command(f"check {of_data} --min-sqnr 1 --json").stdout)
+    line = f"evaluate {of_data} --metric {metric} --trials {checked['trials']}"
+    found = json.loads(command(f"{line} --json").stdout)
+    assert checked["trials"] > 1
+    assert found["sqnr_db_of_mean_noise"] == pytest.approx(checked["sqnr_db"], abs=1e-6)
+    assert float(np.mean(found["sqnr_db"])) > checked["sqnr_db"] + 1e-3  # a mean of decibels is another number
+    assert re.search(rf"of the mean noise over trials +{checked['sqnr_db']:.1f} dB\n", command(line).stdout)
+
+
 def test_where_more_trials_may_tell_it_names_the_option_and_a_number(command):
     few = command(f"{CHECK} --max-drop 18 --channel gaussian:sigma=0.2 --max-trials 3 --junit out.xml --report r.html")
     assert few.exit_code == 4

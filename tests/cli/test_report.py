@@ -35,6 +35,8 @@ from onnx_analog.coding.scheme import PRESETS, STRATEGIES, Paper, Preset, Scheme
 from onnx_analog.graph.correction import Cost
 from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.weights import Selection
+from onnx_analog.html.contents import page_of
+from onnx_analog.results import Swept
 from onnx_analog.run.evaluation import Evaluation
 from onnx_analog.study.grid import GridPoint
 from onnx_analog.study.sweeps import Point
@@ -462,8 +464,23 @@ def test_an_evaluation_shows_all_its_numbers():
     assert cells(shown, "decrease from the original") == ["+35.00 points"]
     assert cells(shown, "95 % interval of the decrease") == ["+10.16 to +59.84 points"]
     assert cells(shown, "standard error of a test set of 1,234") == ["1.39 points"]  # √(0.6 · 0.4/1234)
-    assert cells(shown, "output SQNR, mean of all trials") == ["12.0 dB"]
+    # noise of 10^-1, 10^-1.1 and 10^-1.5 of the power of the outputs: 0.0704 on average
+    assert cells(shown, "output SQNR, of the mean noise over trials") == ["11.5 dB"]
+    assert "in dB" not in shown
     assert "they leave out the error of a finite test set" in " ".join(shown.split())
+
+
+def test_a_mean_of_decibels_is_said_to_be_one():
+    found = Evaluation(metric="sqnr_db", samples=9, values=(10.0, 11.0, 15.0), sqnr_db=(10.0, 11.0, 15.0))
+    shown = text(report.evaluation_table(found))
+    assert cells(shown, "with noise, mean of 3 trials, each in dB") == ["12.0000"]
+    assert cells(shown, "output SQNR, of the mean noise over trials") == ["11.5 dB"]
+    points = [point(values=(10.0, 15.0), metric="sqnr_db", original=None)]
+    for table in (report.evaluation_table(found), *report.points_tables(points)):
+        assert "of the trials' ratios in dB; check and tune go by the ratio of the mean noise" in table.caption
+    for result in (found, Swept(points=tuple(points))):
+        assert "check and tune go by the ratio of the mean noise" in repr(page_of(result, None, "memory"))
+    assert "('output SQNR, of the mean noise over trials', '11.5 dB')" in repr(page_of(found, None, "memory"))
 
 
 def test_where_lower_values_are_better_a_loss_is_an_increase():
@@ -1068,6 +1085,17 @@ def limited(one: Point, cells_per_weight: float) -> Point:
     bits = TensorLimit(key="w", weights=1000, mse=0.1, bits=cells_per_weight, capacity_bits=1.0)
     limit = Limit(tensors=(bits,), honest_cells=one.totals.honest_cells)
     return replace(one, evaluation=replace(one.evaluation, limit=limit))
+
+
+@pytest.mark.parametrize(("fewest", "shown"), [(0.0004321, "0.00043"), (0.04321, "0.043"), (4.321, "4.321")])
+def test_a_limit_far_below_the_cells_is_not_shown_as_none(fewest, shown):
+    one = limited(point(), fewest)
+    (listed,) = report.points_tables([one])
+    assert f" {shown} " in text(listed)
+    assert cells(text(report.evaluation_table(one.evaluation)), "limit: cells per original weight, at least") == [shown]
+    assert f"at least {shown} cells" in str(one.evaluation.limit)
+    for result in (Swept(points=(one,)), one.evaluation):
+        assert f"'{shown}'" in repr(page_of(result, None, "memory"))
 
 
 def limits(axis: Any) -> list[tuple[list[float], list[float]]]:

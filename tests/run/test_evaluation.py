@@ -21,6 +21,32 @@ def test_mean_standard_deviation_and_interval_by_hand():
     assert found.ci95 == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6)
 
 
+@hypothesis.given(st.lists(st.floats(-300, 300), min_size=1, max_size=9))
+def test_the_ratio_of_the_mean_noise_is_no_higher_than_the_mean_of_the_ratios(ratios):
+    found = evaluation(*[0.5] * len(ratios), sqnr_db=tuple(ratios)).sqnr_db_of_mean_noise
+    assert found == pytest.approx(-10 * math.log10(math.fsum(10 ** (-x / 10) for x in ratios) / len(ratios)), abs=1e-9)
+    assert min(ratios) - 1e-9 <= found <= math.fsum(ratios) / len(ratios) + 1e-9
+    assert evaluation(*ratios, metric="sqnr_db").sqnr_db_of_mean_noise == found  # also where the outputs are integers
+
+
+@pytest.mark.parametrize(
+    ("ratios", "found"),
+    [
+        ((math.inf, math.inf), math.inf),
+        ((math.inf, 20.0), 20 + 10 * math.log10(2)),
+        ((-math.inf, 20.0), -math.inf),
+        ((-6400.0, 6400.0), -6400 + 10 * math.log10(2)),
+        ((20.0, math.nan), None),
+        ((), None),
+    ],
+)
+def test_the_ratio_of_the_mean_noise_where_there_is_none_or_no_bound_of_it(ratios, found):
+    result = evaluation(*[0.5] * len(ratios), sqnr_db=ratios)
+    assert result.sqnr_db_of_mean_noise == (found if found is None else pytest.approx(found))
+    finite = found is not None and math.isfinite(found)
+    assert (result.to_dict()["sqnr_db_of_mean_noise"] is not None) == finite
+
+
 def test_drop_and_error_of_the_test_set_by_hand():
     found = evaluation(0.5, 0.6, 0.7, samples=100)
     half = 4.302653 * 0.1 / math.sqrt(3)
@@ -94,6 +120,7 @@ def test_json_has_the_promised_keys():
         "values": [0.5, 0.75],
         "original": 0.95,
         "sqnr_db": [20.0, 21.0],
+        "sqnr_db_of_mean_noise": pytest.approx(-10 * math.log10((10**-2 + 10**-2.1) / 2)),
         "seed": 0,
         "model": None,
         "channel": None,

@@ -11,8 +11,10 @@ from onnx_analog.coding.codes import best_code
 from onnx_analog.coding.numbers import cells_of_numbers, codes_for
 from onnx_analog.errors import OutputError
 from onnx_analog.study import engines
+from onnx_analog.study._lines import CHECKSUM
 from onnx_analog.study._rows import VARYING, facts_of, trial_of
 from tests.models import QUIET, model
+from tests.packages import imported
 
 NET = """
     net (float[n, 16] x) => (float[n, 16] y) <float[16, 16] a = random, float[16, 16] b = 2 random> {
@@ -44,6 +46,20 @@ def test_a_point_is_an_evaluation_with_and_without_correction():
     plain = swept(correct=None)
     assert [p.evaluation.values for p in plain] == [p.evaluation.uncorrected_values for p in swept()]
     assert not any("uncorrected" in name or "correct" in name for p in plain for name in p.row())
+
+
+@pytest.mark.parametrize("correct", [None, CALIBRATION])
+def test_the_trials_of_a_sweep_are_the_rows_of_its_folder(correct, tmp_path):
+    pandas = imported("pandas")
+    plans = {"digital": oa.Scheme.int4(channel=QUIET)}
+    result = swept(correct=correct, plan=plans, grid=["granularity=tensor,channel"], out=tmp_path)
+    found = result.trials_dataframe()
+    assert len(found) == sum(len(point.evaluation.values) for point in result)
+    written = pandas.read_csv(tmp_path / "trials.csv")
+    pandas.testing.assert_frame_equal(found, written[list(found.columns)], check_dtype=False, rtol=1e-14)
+    left = written.drop(columns=[*found.columns, CHECKSUM])
+    assert left.nunique(dropna=False).max() == 1
+    assert ("uncorrected_sqnr_db" in found) == ("correction_numbers" in found) == (correct is not None)
 
 
 def test_cells_of_a_point_include_those_of_the_correction():

@@ -26,7 +26,8 @@ from onnx_analog.html.contents.shared import (
 from onnx_analog.html.page import Chart, Number, Page, Section, number, table
 from onnx_analog.html.sources import references
 from onnx_analog.html.stored import Memory, digital, sections
-from onnx_analog.run.evaluation import Evaluation
+from onnx_analog.run.evaluation import MEAN_NOISE, Evaluation
+from onnx_analog.run.metrics import mean_note
 
 
 @page_of.register
@@ -88,6 +89,8 @@ def _evaluation_section(result: Evaluation, memory: Memory | None) -> Section:
         ("standard error from the choice of samples", change_of(result.test_set_error, result.share)),
     ]
     caption = "Intervals are Student's t over trials; they leave out the error of a finite test set."
+    note = mean_note(result.metric)
+    caption += f" {note}." * bool(note)
     return Section(
         title="Accuracy" if result.share else "The metric",
         charts=tuple(drawn),
@@ -97,7 +100,7 @@ def _evaluation_section(result: Evaluation, memory: Memory | None) -> Section:
 
 def _trial_rows(result: Evaluation) -> Iterator[tuple[str, str]]:
     """Yield what trials found."""
-    yield f"with noise, mean of {counted(len(result.values), 'trial')}", score_of(result.mean, result.share)
+    yield result.mean_name, score_of(result.mean, result.share)
     yield "standard deviation over trials", change_of(result.std, result.share)
     without = result.uncorrected
     if without is not None:
@@ -106,6 +109,8 @@ def _trial_rows(result: Evaluation) -> Iterator[tuple[str, str]]:
     worst, best = ends[::-1] if result.higher_is_better is False else ends
     yield "worst trial", score_of(worst, result.share)
     yield "best trial", score_of(best, result.share)
+    if result.sqnr_db_of_mean_noise is not None:
+        yield MEAN_NOISE, f"{number(result.sqnr_db_of_mean_noise, '.1f')} dB"
 
 
 def _read_back_rows(result: Evaluation) -> Iterator[tuple[str, str]]:

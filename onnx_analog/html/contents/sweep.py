@@ -15,6 +15,7 @@ from onnx_analog.html.sources import references
 from onnx_analog.html.stored import Memory, paper_parts, tensor_sections
 from onnx_analog.points import COUNTING, Panel, factor, higher_is_better, name_of, panels, series, unit
 from onnx_analog.results import Swept
+from onnx_analog.run.metrics import mean_note
 from onnx_analog.study import choosing
 from onnx_analog.study.rivals import RIVALS, family
 from onnx_analog.study.sweeps import Point
@@ -176,16 +177,25 @@ def _numbers(named: Sequence[tuple[str, Panel]], counting: str) -> Iterator[Numb
 def _best_section(named: Sequence[tuple[str, Panel]], counting: str) -> Section:
     """Return the best points of many panels as a table."""
     rows = [
-        (where, _original_of(panel) or "–", name, name_of(best), number(best.cost_in(counting), ".2f"), _value(best))
+        (where, name_of(best), number(best.cost_in(counting), ".2f"), _value(best), _original_of(panel) or "–", rival)
         for where, panel in named
-        for name, best in _bests(panel, counting)
+        for best, rival in _best_and_rival(panel, counting)
     ]
-    head = ("table", "original", "", "point", "cells per weight", "value")
+    head = ("table", "best point", "cells per weight", "value", "original", "best digital rival")
     caption = (
         f"Cells are counted {COUNTING[counting]}. The best point is the cheapest of those that trials and samples do "
         "not tell from that of the best mean."
     )
-    return Section(title="The best points", tables=(table(head, rows, caption=caption, left=4),))
+    return Section(title="The best points", tables=(table(head, rows, caption=caption, left=2),))
+
+
+def _best_and_rival(panel: Panel, counting: str) -> Iterator[tuple[Point, str]]:
+    """Yield the best point of a panel, if any is, and its best digital rival in words."""
+    found = dict(_bests(panel, counting))
+    best, rival = found.get("best point"), found.get("best digital rival")
+    if best is not None:
+        same = "the same" if rival is best else "–"
+        yield best, same if rival is None or rival is best else f"{name_of(rival)}: {_value_in(rival, counting)}"
 
 
 def _panel_section(panel: Panel, index: int, counting: str) -> Section:
@@ -285,7 +295,8 @@ def _points_table(points: Sequence[Point]) -> Table:
         "strategy", "stored as", "mean", "95 % interval", "cells per weight, as the paper counts",
         "as the memory allows", "decoding", "trials", *(["limit"] if limited else []),
     )  # fmt: skip
-    return table(head, rows, caption=f"Mean and interval: {unit(points)}.", left=2)
+    note = f" {text}." if (text := mean_note(points[0].evaluation.metric)) else ""
+    return table(head, rows, caption=f"Mean and interval: {unit(points)}.{note}", left=2)
 
 
 def _float16_section(result: Swept) -> Section:
