@@ -208,6 +208,7 @@ def test_limited_precision_holds_what_reads_of_its_residuals_hold(write, read):
     normal, measured = both(channel)
     exact = blahut_arimoto(counted).bits
     assert abs(measured - exact) < abs(normal - exact)
+    assert best_of(channel).bits > best_of(channel.changed(residuals="gaussian")).bits  # normal noise is the worst
 
 
 def test_a_channel_without_measurements_has_no_measured_capacity():
