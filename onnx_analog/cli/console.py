@@ -218,7 +218,7 @@ class Group(click.Group):
             if not standalone_mode:
                 raise
             show_error(click.ClickException("stopped; nothing was written"))
-            sys.exit(2)
+            sys.exit(2)  # also of commands whose code 1 is an answer
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code
