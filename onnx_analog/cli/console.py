@@ -217,7 +217,8 @@ class Group(click.Group):
         except click.Abort:  # an interrupt before the command has begun
             if not standalone_mode:
                 raise
-            sys.exit(1)
+            show_error(click.ClickException("stopped; nothing was written"))
+            sys.exit(2)  # also of commands whose code 1 is an answer
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 import onnx_analog as oa
 from onnx_analog import demo, errors
-from onnx_analog.cli import main, paths
+from onnx_analog.cli import config, main, paths
 from onnx_analog.cli.gates import FAILED, NO, UNDECIDED
 from tests.conftest import ROOT
 
@@ -201,6 +201,19 @@ def test_evaluate_fails_otherwise_where_an_answer_is_asked_for(more, code):
         Path("there.html").write_text("kept", encoding="utf-8")
         ended = CliRunner().invoke(main, f"evaluate model.protected.onnx {line} {more}".split())
         assert (ended.exit_code, ended.stdout) == (code, "")
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", ["check model.onnx --data test.npz --max-drop 1", "inspect model.onnx"])
+def test_an_interrupt_before_a_command_begins_is_no_answer(command, monkeypatch):
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(config.reading, "read_text", interrupted)
+    Path("x.toml").write_text("", encoding="utf-8")
+    ended = CliRunner().invoke(main, f"{command} --config x.toml".split())
+    assert (ended.exit_code, ended.stdout) == (FAILED, "")
+    assert ended.stderr.splitlines()[-1] == "Error: stopped; nothing was written"
 
 
 @pytest.mark.usefixtures("files")
