@@ -683,7 +683,7 @@ def test_a_function_with_the_name_of_a_metric_is_not_taken_for_it():
 
 
 def test_a_function_cannot_say_that_both_ways_are_better():
-    with pytest.raises(OptionError, match="both .lower_is_better. and .higher_is_better."):
+    with pytest.raises(OptionError, match=r"both .lower_is_better. and .higher_is_better."):
         own(lambda _outputs, **_: 0.5, lower_is_better=True, higher_is_better=True)
 
 
