@@ -254,8 +254,8 @@ def _unknown(name: str) -> ChannelError:
 
 
 def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Channel:
-    _check_required(maker, name, options)
     try:
+        _check_required(maker, name, options)
         inspect.signature(maker).bind(**options)
         channel = maker(**options)
     except ChannelError as error:
