@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from onnx_analog.errors import AnalogError, DataError, FunctionError, OptionError, located, one_line
+from onnx_analog.errors import AnalogError, DataError, FunctionError, OptionError, one_line
 from onnx_analog.run._outputs import Array as Array
 from onnx_analog.run._outputs import Output as Output
 from onnx_analog.run._outputs import Outputs as Outputs
@@ -164,8 +164,9 @@ def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: 
     after = before if outputs is clean else _read_only(outputs)  # without noise they are one, as a function may ask
     try:
         result: Any = metric.function(after, labels=labels, clean=before)
-    except AnalogError as error:  # it names arguments of the function's calls, and none of ours
-        raise located(error, f"the metric {metric.name!r}") from error
+    except AnalogError as error:
+        error.names_fields = True  # arguments of the function's calls, and none of ours
+        raise
     except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # whatever it raises

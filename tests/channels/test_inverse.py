@@ -230,7 +230,7 @@ def test_a_level_has_the_same_noise_wherever_it_stands_among_others():
 
 
 def test_equal_tables_have_one_inverse():
-    one, other = resolve("pcm"), from_dict(resolve("pcm").to_dict())
+    one, other = (from_dict(resolve("pcm").to_dict()) for _ in range(2))
     assert one is not other
     assert one.inverse is other.inverse
 

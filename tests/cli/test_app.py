@@ -1121,7 +1121,7 @@ def test_a_metric_that_ends_the_program_is_no_success(cli, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quits.py").write_text("import sys\ndef f(outputs, labels, clean): sys.exit(0)\n", encoding="utf-8")
     found = cli("evaluate model.protected.onnx --data test.npz --metric quits:f --at-least 2")
-    assert found.exit_code == 1
+    assert found.exit_code == 2  # as code 1 is an answer
     assert found.stderr == "Error: the metric 'quits:f' failed with SystemExit: 0. --debug shows where\n"
 
 

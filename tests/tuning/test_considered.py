@@ -92,11 +92,14 @@ def test_only_zeros_that_follow_from_the_seed_are_stored_as_one():
 
 @pytest.mark.parametrize("decoding", ["none", "hard"])
 def test_a_seed_makes_the_plan_of_such_a_network_cheaper(decoding):
-    """By the bits of its mask, 0.97 for each of 512 weights, less 64: the same steps are chosen at such a budget."""
+    """By the bits of its mask, 0.97 for each of 512 weights, less 64: the same steps are chosen at such a budget.
+
+    A code adds the check bits of its last blocks, which are whole: fewer than 100 for each of two streams.
+    """
     plain = net(from_seed((16, 32), SEED))
     asked = {"max_drop": 50, "decoding": decoding}
     without, with_seed = tuned(plain, **asked), tuned(plain, mask_seed=SEED, **asked)
-    assert with_seed.best.cells < without.best.cells - 0.2
+    assert with_seed.best.cells < without.best.cells - 0.1
     assert {scheme.mask_seed for scheme in with_seed.plan.schemes} == {SEED}
     again = oa.protect(plain, with_seed.plan)
     assert [tensor.mask.mean() for tensor in again.tensors] == pytest.approx([0.4], abs=0.01)
