@@ -35,7 +35,7 @@ from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.correction import GAIN
 from onnx_analog.graph.files import ModelLike, name_of
 from onnx_analog.graph.normalisation import Normalisation
-from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, is_protected, read_back
+from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, is_protected, read_already, read_back
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
 from onnx_analog.results import Model, Paths
@@ -52,6 +52,8 @@ OF_MEASURED = ("unit", "missing", "time_s")  # arguments that only go with measu
 _UNCHANGED = Normalisation()._asdict()  # what changes no image
 
 _SHOWN = 3  # values of a plan that a warning names
+
+NAME_ORIGINAL = "Name the original."  # of what takes no protected model either
 
 AnyModel = ModelLike | Model
 Arrays = NDArray[Any]
@@ -76,6 +78,21 @@ def original_of(reference: AnyModel) -> ir.Model:
     if is_protected(model):
         raise ModelError(f"the reference, {name_of(model)}, is protected: name the plain original instead")
     return model
+
+
+def check_not_read(model: ir.Model, remedy: str | None = None, name: str = "the model") -> None:
+    """Raise `OptionError` if a model was read back: its noise, of plain weights too, would count as the original's."""
+    if read_back(model) is not None:
+        raise OptionError(read_already(model, remedy, name))
+
+
+def warn_of_read(model: ir.Model) -> None:
+    """Log a warning if the weights of a plain model were read back: what is made of it has their noise."""
+    mark = read_back(model)
+    if mark is not None and not is_protected(model):
+        logger.warning(
+            "the model was read from noisy cells (%s): its weights are those that were read, not the original's", mark
+        )
 
 
 def bare(model: AnyModel, name: str = "model") -> ModelLike:
