@@ -21,9 +21,10 @@ them, and `--plot` draws it. `--channel` takes a name, a name with options (`NAM
 channel](writing_a_channel.md)).
 
 σ is the standard deviation of one cell's read, in the unit of the level. The tables give it at 101 levels over the
-whole span. `onnx-analog channel fit` prints σ at the measured inputs, so its values differ. For a channel without a
-closed form of σ, the tables use 20,000 reads of each level (standard error 0.5 %). The capacity is that of one cell,
-for normal reads (Blahut and Arimoto 1972).
+whole span. `onnx-analog channel fit` prints σ at the measured inputs, in the unit of the device, so its values differ.
+For a channel without a closed form of σ, the tables use 20,000 reads of each level (standard error 0.5 %). The
+capacity is that of one cell (Blahut and Arimoto 1972): for normal reads and, where residuals were measured, for these,
+[smoothed](own_measurements.md#capacity).
 
 `--write-bits` and `--read-bits` limit the precision of any channel. `--residuals empirical` draws the noise of a
 measured channel from its measured residuals. `--cells-on same` puts the cells of a weight on one device.
@@ -83,7 +84,7 @@ def section(name: str) -> str:
     rows = {
         "span": "{:.3f} to {:.3f}".format(*channel.span),
         "σ at levels": "{:.3f} to {:.3f}".format(*spread(channel)),
-        "capacity": f"{capacity.of_channel(channel).bits:.2f} bits per cell",
+        "capacity": str(capacity.both(channel)),
         "options": options(name),
         "source": str(channel.source),
         "licence": channel.source.licence,

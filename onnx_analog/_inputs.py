@@ -29,7 +29,16 @@ from onnx_analog.coding.exclusive import WHOLE, check_exclusive
 from onnx_analog.coding.paper import STRATEGIES
 from onnx_analog.coding.plan import Plan, compensation_warnings, marked_for_model
 from onnx_analog.coding.scheme import Paper, Scheme
-from onnx_analog.errors import DataError, ModelError, OptionError, brief, is_function_name
+from onnx_analog.errors import (
+    AnalogError,
+    DataError,
+    FunctionError,
+    ModelError,
+    OptionError,
+    brief,
+    is_function_name,
+    located,
+)
 from onnx_analog.graph import files
 from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.correction import GAIN
@@ -275,12 +284,15 @@ def warn_of_other_samples(plan: Plan | Selection | None, samples: int | None) ->
 
 
 def _plan_of_function(spec: str) -> Plan:
+    function = named_function(spec)
     try:
-        plan = named_function(spec)()
-    except OptionError:
+        plan = function()
+    except AnalogError as error:  # it names arguments of the function's calls, and none of ours
+        raise located(error, repr(spec)) from error
+    except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's function raises
-        raise OptionError(f"{spec!r} failed with {type(error).__name__}: {error}") from error
+        raise FunctionError(f"{spec!r} failed with {type(error).__name__}: {error}") from error
     if not isinstance(plan, Plan | Scheme):
         raise OptionError(f"{spec!r} returned {brief(plan)}; it must return a Plan or a Scheme")
     return Plan.of(plan)

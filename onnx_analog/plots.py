@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 from onnx_analog.channels import Channel, TableChannel
 from onnx_analog.channels.ranges import clip_to_range
+from onnx_analog.channels.table import Scale
 from onnx_analog.coding.scheme import STRATEGIES
 from onnx_analog.coding.streams import hardest
 from onnx_analog.drawing import (
@@ -39,6 +41,7 @@ from onnx_analog.study.sweeps import Point
 
 NO_PLOTS = "no plot: matplotlib is not installed (pip install 'onnx-analog[report]')"
 _DRAWN = 5000  # measured pairs at most
+_INPUTS = 20  # whose residuals are drawn at most
 _TITLE_WIDTH = 52  # characters of a line of a panel's title
 _CHARACTER = 0.082  # inches, on average, in a legend
 _LEGEND_HANDLE = 8  # characters that the line before a name takes
@@ -317,23 +320,23 @@ def legend_below(figure: Any, axes: Sequence[Any]) -> None:
 
 @in_style
 def plot_channel(channel: Channel, pairs: tuple[Any, Any] | None = None) -> Callable[[Path], None]:
-    """Return a writer of the channel's plot: mean and σ, the inverse, and φ at 1, 10 and 500 cells.
+    """Return a writer of the channel's plot: mean and σ, the inverse, φ at 1, 10 and 500 cells, and residuals.
 
-    `pairs`, inputs and outputs on the scale of -1 to 1, are drawn too; of very many, some.
+    A measured channel is drawn in the units of its device, any other in levels, and only where φ is concerned. `pairs`,
+    inputs and outputs on the scale of -1 to 1, are drawn too; of very many, some.
     """
-    measurements = channel.measurements
-    figure, axes = new_figure(3 if measurements is None else 5, height=3.8)
-    if measurements is not None:
+    table = channel.measurements
+    device = 0 if table is None else 2
+    figure, axes = new_figure(device + 3 + bool(table and table.residuals), height=3.8)
+    if table is not None:
         if pairs is not None:
-            axes[0].plot(*_some(*pairs), ".", markersize=1, alpha=0.3, color=GREY, label="measured")
-        _plot_device(axes[:2], measurements)
-    low, high = channel.span
-    level = clip_to_range(np.linspace(low, high, 120).astype(np.float32), channel.span)
-    for axis, cells in zip(axes[-3:], (1, 10, 500), strict=True):
-        reads = np.stack([_reads(channel, value, cells, 25) for value in level])
-        axis.plot(np.repeat(level, 25), reads.ravel(), ".", markersize=1.5, alpha=0.4, color=BLUE)
-        axis.plot([low, high], [low, high], color=BLACK, linewidth=0.8)
-        axis.set(title=f"φ, {cells} cell{'s' * (cells > 1)}", xlabel="level", ylabel="read", ylim=axes[-3].get_ylim())
+            inputs, outputs = _some(*pairs)
+            measured = table.input_scale.undo(inputs), table.output_scale.undo(outputs)
+            axes[0].plot(*measured, ".", markersize=1, alpha=0.3, color=GREY, label="measured")
+        _plot_device(axes[:2], table)
+        if table.residuals:
+            _plot_residuals(axes[-1], table)
+    _plot_reads(axes[device : device + 3], channel)
     width = math.floor(figure.get_figwidth() / _CHARACTER) - 4
     figure.suptitle(textwrap.fill(f"{channel}: {channel.source}", width), fontsize=SMALL)
     return saver(figure)
@@ -349,15 +352,54 @@ def _some(x: Any, y: Any) -> tuple[Any, Any]:
 
 def _plot_device(axes: Any, channel: TableChannel) -> None:
     x, mean, std = (np.array(column) for column in (channel.inputs, channel.means, channel.stds))
-    axes[0].plot(x, mean, color=VERMILION, label="mean μ")
-    axes[0].fill_between(x, mean - std, mean + std, alpha=0.25, color=VERMILION, label="μ ± σ")
-    axes[0].set(title="channel C", xlabel=f"input ({channel.input_scale.unit}, scaled)", ylabel="read")
+    volts, ohms = channel.input_scale, channel.output_scale  # as an example
+    axes[0].plot(volts.undo(x), ohms.undo(mean), color=VERMILION, label="mean μ")
+    ends = ohms.undo(mean - std), ohms.undo(mean + std)
+    axes[0].fill_between(volts.undo(x), *ends, alpha=0.25, color=VERMILION, label="μ ± σ")
+    axes[0].set(title="channel C", xlabel=volts.named("input"), ylabel=ohms.named("read"), yscale=_axis_scale(ohms))
     axes[0].legend(markerscale=4)
     level = np.linspace(*channel.span, 800)
-    axes[1].plot(level, channel.inverse.input(level), ".", markersize=2, color=BLUE)
-    axes[1].set(title="inverse f = μ⁻¹ (least σ)", xlabel="level", ylabel="input, scaled")
-    for axis in axes:
-        axis.locator_params(nbins=6)
+    axes[1].plot(ohms.undo(level), volts.undo(channel.inverse.input(level)), ".", markersize=2, color=BLUE)
+    axes[1].set(title="inverse f = μ⁻¹ (least σ)", xlabel=ohms.named("mean read"), ylabel=volts.named("input"))
+    axes[1].set(xscale=_axis_scale(ohms))
+
+
+def _axis_scale(scale: Scale) -> str:
+    return "log" if scale.log else "linear"
+
+
+def _plot_reads(axes: Any, channel: Channel) -> None:
+    """Draw reads of levels over the span, by the number of cells that are averaged."""
+    scale = Scale(low=-1.0, high=1.0) if channel.measurements is None else channel.measurements.output_scale
+    level = clip_to_range(np.linspace(*channel.span, 120).astype(np.float32), channel.span)
+    stored, ends = scale.undo(level.astype(np.float64)), scale.undo(np.array(channel.span))
+    for axis, cells in zip(axes, (1, 10, 500), strict=True):
+        reads = np.stack([_reads(channel, value, cells, 25) for value in level]).astype(np.float64)
+        axis.plot(np.repeat(stored, 25), scale.undo(reads.ravel()), ".", markersize=1.5, alpha=0.4, color=BLUE)
+        axis.plot(ends, ends, color=BLACK, linewidth=0.8)
+        axis.set(xscale=_axis_scale(scale), yscale=_axis_scale(scale), ylabel=scale.named("read"))
+        axis.set(title=f"φ, {cells} cell{'s' * (cells > 1)}", ylim=axes[0].get_ylim())
+        axis.set_xlabel(scale.named("level" if channel.measurements is None else "stored"))
+
+
+def _plot_residuals(axis: Any, channel: TableChannel) -> None:
+    """Draw quantiles of the measured residuals against those of the normal law, which is the line."""
+    shown = np.unique(np.linspace(0, len(channel.residuals) - 1, _INPUTS).round().astype(int))
+    for number in shown.tolist():
+        name = "at one input" if number == shown[0] else None
+        axis.plot(*_quantiles(np.array(channel.residuals[number])), color=GREY, alpha=0.5, linewidth=0.7, label=name)
+    together = _quantiles(np.concatenate([np.array(row) for row in channel.residuals]))
+    axis.plot(*_some(*together), ".", markersize=2, color=BLUE, label="of all inputs")
+    ends = [together[0].min(), together[0].max()]
+    axis.plot(ends, ends, "--", color=BLACK, linewidth=0.8, label="normal law")
+    axis.set(title="measured residuals", xlabel="normal quantile, in σ", ylabel="residual, in σ")
+    axis.legend(markerscale=2)
+
+
+def _quantiles(residuals: Any) -> tuple[Any, Any]:
+    """Return residuals (n,) in order, and before them the normal quantiles of their ranks."""
+    shares = (np.arange(residuals.size) + 0.5) / residuals.size
+    return scipy.special.ndtri(shares), np.sort(residuals)
 
 
 def _reads(channel: Channel, level: Any, cells: int, count: int) -> Any:

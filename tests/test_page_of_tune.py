@@ -15,11 +15,12 @@ import onnx_analog as oa
 from onnx_analog._tune import OF_MEASUREMENTS
 from onnx_analog.arguments import DEFAULTS
 from onnx_analog.cli.commands import tune
-from onnx_analog.cli.gates import UNDECIDED
+from onnx_analog.cli.gates import FAILED, NO, UNDECIDED
 from onnx_analog.coding.codes import SOFT_SHARE
 from onnx_analog.coding.scheme import Scheme
 from onnx_analog.coding.streams import DECODING
 from onnx_analog.display import rounded_up
+from onnx_analog.errors import NothingToStore
 from onnx_analog.tuning import measures, parts, search
 from onnx_analog.tuning.scale import POINTS
 from tests.conftest import ROOT
@@ -155,4 +156,4 @@ def test_decoding_and_counting_are_those_of_the_code():
 
 def test_exit_codes_are_those_of_the_command():
     codes = {row[0] for row in rows_of(PAGE.partition("## Exit codes")[2])[2:]}
-    assert codes == {"0", "1", "2", str(UNDECIDED)}
+    assert codes == {"0", str(NO), str(FAILED), str(NothingToStore.exit_code), str(UNDECIDED)}

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from onnx_analog import serialise
+from onnx_analog.channels import rules
 from onnx_analog.channels.base import Channel as Channel
 from onnx_analog.channels.base import GaussianChannel as GaussianChannel
 from onnx_analog.channels.base import Source as Source
 from onnx_analog.channels.estimate import from_pairs as from_pairs
 from onnx_analog.channels.gaussian import GaussianNoise as GaussianNoise
+from onnx_analog.channels.modifiers import seconds
 from onnx_analog.channels.table import Scale as Scale
 from onnx_analog.channels.table import TableChannel as TableChannel
 from onnx_analog.disk.kinds import CHANNEL, mistaken
@@ -93,8 +95,10 @@ def resolve(spec: str | os.PathLike[str] | Channel | type[Channel]) -> Channel:
     0.2
     """
     if isinstance(spec, Channel):
+        rules.check_own(spec)
         return _distinct(spec)
     if isinstance(spec, type):
+        _check_class(spec)
         return _distinct(_call(spec, spec.__name__, {}))
     if isinstance(spec, os.PathLike):
         return _from_file(require_path("channel", spec))
@@ -129,7 +133,13 @@ def installed(spec: str) -> Channel:
 def _make(maker: Any, name: str, options: str) -> Channel:
     if not callable(maker):
         raise ChannelError(f"channel {name!r} is of type {type(maker).__name__}; it must be a class or a function")
+    _check_class(maker)
     return _call(maker, name, _options(maker, name, options))
+
+
+def _check_class(maker: Any) -> None:
+    if isinstance(maker, type) and issubclass(maker, Channel):
+        rules.check_class(maker)
 
 
 def _imported(name: str) -> Callable[..., Any]:
@@ -244,24 +254,28 @@ def _unknown(name: str) -> ChannelError:
 
 
 def _call(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Channel:
+    _check_required(maker, name, options)
     try:
-        _check_required(maker, name, options)
+        inspect.signature(maker).bind(**options)
         channel = maker(**options)
-    except ChannelError:
+    except ChannelError as error:
+        error.names_fields = True  # those that the user gave as name:key=value, or the file has
         raise
     except Exception as error:  # whatever a package that brings a channel raises
-        raise ChannelError(f"channel {name!r}: {str(error) or type(error).__name__}") from error
+        ours = ChannelError(f"channel {name!r}: {str(error) or type(error).__name__}")
+        ours.names_fields = True
+        raise ours from error
     if not isinstance(channel, Channel):
         raise ChannelError(f"entry point {name!r} gives {type(channel).__name__}, which is not a Channel")
+    rules.check_own(channel)
     return channel
 
 
 def _check_required(maker: Callable[..., Any], name: str, options: Mapping[str, Any]) -> None:
     """Raise `ChannelError` with an example if an option without a default is missing."""
-    signature = inspect.signature(maker)
     required = [
         parameter.name
-        for parameter in signature.parameters.values()
+        for parameter in inspect.signature(maker).parameters.values()
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
@@ -270,7 +284,6 @@ def _check_required(maker: Callable[..., Any], name: str, options: Mapping[str, 
         example = ",".join(f"{option}=..." for option in required)
         form = _FORMS.get(name, f"{name}:{example}")
         raise ChannelError(f"channel {name!r} needs {', '.join(missing)}: name {form}")
-    signature.bind(**options)
 
 
 def _options(maker: Callable[..., Any], name: str, text: str) -> dict[str, Any]:
@@ -284,15 +297,25 @@ def _options(maker: Callable[..., Any], name: str, text: str) -> dict[str, Any]:
             known = ", ".join(parameters) or "none"
             raise ChannelError(f"channel {name!r} has no option {key!r}; options are {known}, as in {name}:key=value")
         annotation = parameters[key].annotation  # a type, or its name where annotations are not evaluated
-        options[key] = _parse(value, getattr(annotation, "__name__", str(annotation)), f"{name}:{pair}")
+        options[key] = _parse(key, value, getattr(annotation, "__name__", str(annotation)), f"{name}:{pair}")
     return options
 
 
-def _parse(value: str, annotation: str, where: str) -> Any:
+def _parse(key: str, value: str, annotation: str, where: str) -> Any:
     try:
         if annotation in ("float", "int"):
             return float(value) if annotation == "float" else int(value)
         return _FLAGS[value.lower()] if annotation == "bool" else value
     except (ValueError, KeyError):
+        if annotation == "float" and key.endswith("_s"):
+            return _seconds(value, where)
         kind = {"float": "a number", "int": "a whole number", "bool": "true or false"}[annotation]
         raise ChannelError(f"{where!r}: {value!r} is not {kind}") from None
+
+
+def _seconds(value: str, where: str) -> float:
+    """Return the value of an option in seconds, as its name says, that is given in a unit of time."""
+    try:
+        return seconds(value)
+    except OptionError as error:
+        raise ChannelError(f"{where!r}: {error}") from None

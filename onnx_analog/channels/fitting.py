@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_analog.channels.base import Doubles
+from onnx_analog.channels.capacity import both
 from onnx_analog.channels.estimate import Reads, knots_of
 from onnx_analog.channels.measured import columns_of, read_pairs
 from onnx_analog.channels.outliers import FAR, outlying
@@ -211,12 +212,18 @@ class Fit(Shown):
         return f"channel {self.channel.name} from {pairs}, k = {self.channel.neighbours}, output range {ends}"
 
     def levels(self) -> list[dict[str, float]]:
-        """Return, for each input that was read often enough, what its reads are like: one row each."""
-        good, scale = self.goodness, self.channel.input_scale
+        """Return, for each input that was read often enough, what its reads are like: one row each.
+
+        `mean` and `std` are on the scale of -1 to 1, `output_mean` and `output_spread` in the unit of the device: where
+        the scale is logarithmic, a geometric mean and a factor.
+        """
+        good, scale, output = self.goodness, self.channel.input_scale, self.channel.output_scale
         means = np.interp(good.inputs, self.channel.inputs, self.channel.means)
         stds = np.interp(good.inputs, self.channel.inputs, self.channel.stds)
         columns = {
             "input": scale.undo(good.inputs),
+            "output_mean": output.undo(means),
+            "output_spread": output.spread(stds),
             "mean": means,
             "std": stds,
             "skew": good.skew,
@@ -230,13 +237,21 @@ class Fit(Shown):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the results of the fit, ready for JSON; the channel itself is in its own file."""
+        scores = None if self.choice is None else _finite(self.choice.scores)
+        capacities = both(self.channel)
         return {
             "name": self.channel.name,
+            "input_unit": self.channel.input_scale.unit,
+            "output_unit": self.channel.output_scale.unit,
+            "output_log": self.channel.output_scale.log,
             "pairs": self.channel.pairs,
             "distinct_inputs": int(np.unique(self.inputs).size),
             "neighbours": self.channel.neighbours,
-            "held_out_nats": None if self.choice is None else _finite(self.choice.scores),
+            "held_out_negative_log_likelihood": scores,
             "span": list(self.channel.span),
+            "output_range": self.output_range,
+            "capacity_bits_per_cell": capacities.normal,
+            "capacity_bits_per_cell_measured": capacities.measured,
             "between_share": self.between_share,
             "rejected": self.goodness.rejected,
             "missing": self.missing,
@@ -244,6 +259,12 @@ class Fit(Shown):
             "left_out": self.left_out,
             "levels": self.levels(),
         }
+
+    @property
+    def output_range(self) -> list[float]:
+        """The span in the unit of the device."""
+        ends: list[float] = self.channel.output_scale.undo(np.array(self.channel.span)).tolist()
+        return ends
 
     @property
     def between_share(self) -> float | None:

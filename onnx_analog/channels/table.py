@@ -83,6 +83,22 @@ class Scale:
         value: Doubles = low + (scaled + 1) / 2 * (high - low)
         return 10**value if self.log else value
 
+    def spread(self, std: Doubles) -> Doubles:
+        """Return a standard deviation, on the scale of -1 to 1, in `unit`; of a logarithmic scale, as a factor.
+
+        Examples
+        --------
+        >>> Scale(low=1e4, high=1e6, unit="resistance_ohm", log=True).spread(np.array([0.3])).round(2)
+        array([2.])
+        """
+        low, high = self._ends()
+        value: Doubles = std / 2 * (high - low)
+        return 10**value if self.log else value
+
+    def named(self, what: str) -> str:
+        """Return the name of a column or an axis: what it shows, and the unit."""
+        return f"{what}, {self.unit}" if self.unit else what
+
     def _ends(self) -> tuple[float, float]:
         return (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
 

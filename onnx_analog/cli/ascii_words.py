@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from functools import partial
 from typing import TextIO
 
 WORDS = "onnx_analog.words"  # the name of what a codec does about a character that it lacks
@@ -35,7 +36,16 @@ def spelled(text: str, encoding: str | None) -> str:
     """Return `text` as a stream of this encoding shows it; a stream without one shows all."""
     if encoding is None or encoding.lower().startswith("utf"):
         return text
-    return text.encode(encoding, WORDS).decode(encoding)
+    return _RAISED.sub(partial(_whole, encoding), text).encode(encoding, WORDS).decode(encoding)
+
+
+def _whole(encoding: str, match: re.Match[str]) -> str:
+    """Return a power in words if the encoding lacks any of its characters: some have ² and not ⁻."""
+    try:
+        match[0].encode(encoding)
+    except UnicodeEncodeError:
+        return _raised(match)
+    return match[0]
 
 
 def spell(stream: TextIO | None) -> None:

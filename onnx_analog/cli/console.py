@@ -214,10 +214,11 @@ class Group(click.Group):
                 raise
             show_error(failure_of(error, click.Context(self)))
             sys.exit(2)
-        except click.Abort:  # an interrupt before the command has begun
+        except click.Abort:  # an interrupt before the command has begun, whose code 1 may be an answer
             if not standalone_mode:
                 raise
-            sys.exit(1)
+            show_error(click.ClickException("stopped; nothing was written"))
+            sys.exit(2)  # also of commands whose code 1 is an answer
         if standalone_mode:
             sys.exit(code if isinstance(code, int) else 0)
         return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from onnx_analog.cli.failures import in_options
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.assumptions import OPTIMISTIC, assumes_addresses
 from onnx_analog.coding.streams import LEVELS, SIDE, Line, hardest
@@ -147,7 +148,7 @@ def _notes(manifest: Manifest, protected: ProtectedModel | None) -> Iterator[str
     yield f"The paper counts bits as free of error, {' or '.join(map(str, per_cell))} in a cell"
     yield correction_note(manifest, protected)
     if manifest.not_counted is not None:
-        yield f"As the memory allows, cells are not counted: {manifest.not_counted}"
+        yield f"As the memory allows, cells are not counted: {in_options(manifest.not_counted)}"
         return
     yield f"Decoding: {'; '.join(DECODING[each] for each in _decodings(manifest.honest or ()))}"
     if assumes_addresses(manifest.schemes):

@@ -15,6 +15,8 @@ from onnx_analog.spelling import nearest
 
 _STATES = r"(?= (is|are|add|has|have|contains|names|exclude|and \S+ exclude)\b)"
 _SECOND = r"(?:(?<= and )|(?<= as )|(?<= nor ))"  # before the second argument that a message names
+_QUOTED = r"(?<!\w)'(?:[^'\\]|\\.)*'(?!\w)|\"(?:[^\"\\]|\\.)*\""
+_AS_IT_IS = r": choose from | failed with "  # names of which some have no option; what a function of the user's says
 
 
 class Failure(click.ClickException):
@@ -57,21 +59,41 @@ def with_options(message: str, command: click.Command) -> str:
 
     `name="value"` becomes `--name value`. A name of several words can stand anywhere; a plain word, such as `samples`,
     is the argument's name only where the message begins with it and says what it is, or says to give it, to check it or
-    to leave it out. A list of names to choose from stays as it is.
+    to leave it out. What is quoted stays as it is, for a user typed it, and so do a list of names to choose from and
+    what a function of the user's says.
     """
-    message, choose, names = message.partition(": choose from ")  # of which some have no option
     flags = {str(param.name): param.opts[0] for param in command.params if isinstance(param, click.Option)}
+    message, quoted = _without_quoted(message, flags)
+    message, *rest = re.split(f"({_AS_IT_IS})", message, maxsplit=1)
     for name, flag in flags.items():
-        message = re.sub(rf'(?<![\w.]){name}="([^"]*)"', rf"{flag} \1", message)
         if "_" in name and flag.startswith("--"):
-            message = re.sub(rf"(?<![\w./'\"-]){name}(?!\w|['\"]|[.:]\w)", flag, message)
+            message = re.sub(rf"(?<![\w./'\":,-]){name}(?!\w|['\"=]|[.:]\w)", flag, message)
         elif flag.startswith("--"):
             message = re.sub(rf"^{name}{_STATES}", flag, message)
             message = re.sub(rf"{_SECOND}{name}(?= (is|exclude)\b)", flag, message)
     message = _asked(message, {name: flag for name, flag in flags.items() if flag.startswith("--")})
     if "--force" in flags.values():
         message = message.replace("force=True", "--force")
-    return one_line(message + choose + names)
+    return one_line(re.sub("''", lambda _: quoted.pop(0), "".join((message, *rest))))
+
+
+def in_options(message: str) -> str:
+    """Return a message of the library in the words of the command that runs, if one does."""
+    ctx = click.get_current_context(silent=True)
+    return message if ctx is None else with_options(message, ctx.command)
+
+
+def _without_quoted(message: str, flags: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return a message with '' for each quoted text, and these texts; `name="value"` has its option already."""
+    quoted: list[str] = []
+
+    def kept(found: re.Match[str]) -> str:
+        name, text = found[1], found[2]
+        quoted.append(text if name is None else text[1:-1])
+        return "''" if name is None else f"{flags[name]} ''"
+
+    names = "|".join(map(re.escape, flags)) or "(?!)"
+    return re.sub(rf"(?:(?<![\w.])({names})=(?=\"))?({_QUOTED})", kept, message), quoted
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -96,7 +118,7 @@ def _message_of(error: BaseException) -> str:
         return f"a name or a path cannot be written as text: {text}"
     if isinstance(error, OSError):
         return f"{error.filename!r}: {error.strerror}" if error.filename else error.strerror or text
-    return f"unexpected {type(error).__name__}: {text or 'no reason given'}. --debug shows where"
+    return f"unexpected {type(error).__name__}: {without_stop(text) or 'no reason given'}. --debug shows where"
 
 
 def show_error(error: click.ClickException | AnalogError) -> None:

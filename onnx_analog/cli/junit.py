@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from onnx_analog.cli.failures import in_options
 from onnx_analog.errors import printable, printable_lines
 from onnx_analog.tuning.checked import Checked, with_option
 
@@ -50,4 +51,4 @@ def _details(checked: Checked) -> list[str]:
     """Return the answer in one line, and then all that it rests on, a line each."""
     rows = ((name, value) for name, value in to_dict(checked).items() if name not in ("line", "warnings"))
     listed = [f"{name}: {value}" for name, value in rows if value not in (None, "")]
-    return [with_option(str(checked)), *listed, *(f"warning: {text}" for text in checked.warnings)]
+    return [with_option(str(checked)), *listed, *(f"warning: {in_options(text)}" for text in checked.warnings)]

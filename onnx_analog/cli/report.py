@@ -8,9 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from onnx_analog.channels import Channel
-from onnx_analog.channels.capacity import best_of, of_channel
+from onnx_analog.channels.capacity import best_of, both
+from onnx_analog.channels.empirical import EmpiricalChannel
 from onnx_analog.channels.fitting import Fit
 from onnx_analog.channels.outliers import FAR
+from onnx_analog.channels.precision import LimitedPrecision
+from onnx_analog.channels.table import Scale
 from onnx_analog.cli.cost_tables import DECODING
 from onnx_analog.cli.tables import Table, table
 from onnx_analog.coding.plan import Plan
@@ -418,21 +421,29 @@ def channel_table(channel: Channel, *, points: int = 9) -> Table:
     measurements = channel.measurements
     programmed = None if measurements is None else measurements.programmed(level)
     if measurements is not None:
-        result.add_column(f"input, {measurements.input_scale.unit}", justify="right")
+        result.add_column(measurements.input_scale.named("input"), justify="right")
+        result.add_column(measurements.output_scale.named("output"), justify="right")
     means = None if channel.normal else channel.moments(level)[0]
     if means is not None:
         result.add_column("mean read", justify="right")
     for number, value in enumerate(level):
         row = [f"{value:.4f}", *(f"{column[number]:.4f}" for column in columns)]
-        row += [] if programmed is None else [f"{programmed[number]:.4g}"]
+        if measurements is not None and programmed is not None:
+            row += [f"{programmed[number]:.4g}", _number(float(measurements.output_scale.undo(value)))]
         row += [] if means is None else [f"{means[number]:.4f}"]
         result.add_row(*row)
-    capacity = bits(of_channel(channel).bits)
-    result.caption = f"output range {low:.4f} to {high:.4f}; capacity {capacity} bits per cell for normal reads"
-    best = best_of(channel)
-    if best is not None:
-        result.caption += f"; {bits(best.bits)} with the best choice of inputs"
+    result.caption = f"output range {low:.4f} to {high:.4f}; {_capacities(channel)}"
     return result
+
+
+def _capacities(channel: Channel) -> str:
+    """Return a channel's capacity in words: for normal reads, for measured residuals, and with well-chosen inputs."""
+    text, best = f"capacity {both(channel)}", best_of(channel)
+    if best is None:
+        return text
+    drawn = isinstance(channel, LimitedPrecision) and isinstance(channel.inner, EmpiricalChannel)
+    law = "residuals as measured" if drawn else "normal reads"
+    return f"{text}; {bits(best.bits)} with the best choice of inputs, for {law}"
 
 
 def fit_table(fit: Fit) -> Table:
@@ -449,9 +460,16 @@ def fit_table(fit: Fit) -> Table:
     else:
         result.add_row(far, f"{fit.outliers:,}")
     result.add_row(f"neighbours k, {how}", str(channel.neighbours))
-    result.add_row("output range", f"{channel.span[0]:.4f} to {channel.span[1]:.4f}")
-    result.add_row("standard deviation at the inputs", f"{min(channel.stds):.4f} to {max(channel.stds):.4f}")
-    result.add_row("capacity, bits per cell", bits(of_channel(channel).bits))
+    scale, stds = channel.output_scale, (min(channel.stds), max(channel.stds))
+    spreads = scale.spread(np.array(stds)).tolist()
+    result.add_row(scale.named("output range"), " to ".join(map(_number, fit.output_range)))
+    result.add_row("output range in levels", "{:.4f} to {:.4f}".format(*channel.span))
+    result.add_row(_spread_of("σ at the inputs", scale), " to ".join(map(_number, spreads)))
+    result.add_row("σ at the inputs in levels", "{:.4f} to {:.4f}".format(*stds))
+    normal, measured = both(channel)
+    result.add_row("capacity for normal reads, bits per cell", bits(normal))
+    if measured is not None:
+        result.add_row("capacity for residuals as measured, bits per cell", bits(measured))
     if fit.between_share is not None:
         result.add_row("variance between devices", percent(fit.between_share))
     if good.p.size:
@@ -461,23 +479,42 @@ def fit_table(fit: Fit) -> Table:
     return result
 
 
+def _number(value: float) -> str:
+    """Return a number in a device's unit, to four digits; those of resistances are written out."""
+    return f"{float(f'{value:.4g}'):,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+
+def _spread_of(what: str, scale: Scale) -> str:
+    return f"{what}, as a factor" if scale.log else scale.named(what)
+
+
 def levels_table(fit: Fit) -> Table:
     """Return the statistics of the reads at each input, or at equally spaced inputs if there are very many."""
     rejects = fit.goodness.rejects.tolist()
     rows = [{**row, "rejects": rejected} for row, rejected in zip(fit.levels(), rejects, strict=True)]
     count = min(len(rows), _ROWS)
     chosen = np.linspace(0, len(rows) - 1, count).round().astype(int).tolist()
+    scale = fit.channel.output_scale
     result = table(
-        f"{fit.channel.input_scale.unit}", "mean read", "σ", "skew", "excess kurtosis", "KS distance", "normal?", left=0
-    )
+        fit.channel.input_scale.unit, scale.named("geometric mean" if scale.log else "mean"),
+        _spread_of("σ", scale), "skew", "excess kurtosis", "KS distance", "normal?", left=0,
+    )  # fmt: skip
     for row in (rows[number] for number in chosen):
-        numbers = [f"{row[name]:z.4f}" for name in ("mean", "std")]
+        numbers = [_number(row[name]) for name in ("output_mean", "output_spread")]
         shape = [f"{row[name]:z.2f}" for name in ("skew", "excess_kurtosis", "ks_distance")]
         result.add_row(f"{row['input']:.6g}", *numbers, *shape, "no" if row["rejects"] else "yes")
-    scale = fit.channel.output_scale
-    kind = f"{'log10 of ' * scale.log}{scale.unit}"
-    result.caption = (
-        f"Mean read and σ are in levels: {kind} from {scale.low:.6g} to {scale.high:.6g} on a scale from -1 to 1. "
-        f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
-    )
+    shown = f"{len(chosen)} of {len(rows)} inputs with 8 reads or more; all of them with --json"
+    result.caption = f"{_what_is_fitted(scale)} {shown}"
     return result
+
+
+def _what_is_fitted(scale: Scale) -> str:
+    """Return sentences that say what levels stand for, and what follows where they are logarithms."""
+    kind = f"{'log10 of ' * scale.log}{scale.unit or 'the output'}"
+    text = f"Levels are {kind} from {scale.low:.6g} to {scale.high:.6g} on a scale from -1 to 1."
+    if not scale.log:
+        return text
+    return (
+        f"{text} So the mean is geometric, and σ is a factor: a read that is one σ off is the mean times σ, or divided "
+        f"by σ. Skew, kurtosis and tests are those of {kind}."
+    )

@@ -154,5 +154,5 @@ def lines_of(tensors: Iterable[Counted]) -> tuple[Line, ...] | None:
     try:
         return honest_lines(each.payload for each in tensors)
     except OptionError as error:
-        logger.warning("cells are not counted honestly: %s", error)
+        logger.warning("as the memory allows, cells are not counted: %s", error)
         return None

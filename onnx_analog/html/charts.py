@@ -96,7 +96,7 @@ def costs(bars: Sequence[Bar], caption: str, *, name: str = "costs", limit: floa
                 look = {"color": colours[part], "edgecolor": PAGE, "linewidth": 0.6}
                 axis.barh(row, cells, left=start, height=0.66, **look)
                 start += cells
-            axis.text(start, row, f" {start:.3g}", va="center", ha="left")
+            axis.text(start, row, f" {start:.2f}", va="center", ha="left")
         for part in legend:
             axis.barh([0], [0], color=colours[part], label=part)
         if limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from importlib.resources import files
@@ -95,8 +96,17 @@ def render(page: Page) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["code"] = _with_code
     template = environment.from_string(_text("page.html.j2"))
     return template.render(page=_printable(page), style=_text("page.css")) + "\n"
+
+
+def _with_code(text: str) -> Any:
+    """Return a text, escaped, in which what stands in backticks, as the names of commands, is code."""
+    from markupsafe import Markup, escape
+
+    code, parts = Markup("<code>{}</code>"), re.split(r"`([^`\n]+)`", text)
+    return Markup().join(code.format(part) if number % 2 else escape(part) for number, part in enumerate(parts))
 
 
 def _text(name: str) -> str:

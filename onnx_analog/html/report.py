@@ -39,7 +39,7 @@ def check(
     perhaps: Iterable[Path] = (),
     new_folder: bool = False,
 ) -> None:
-    """Raise `OutputError` if no report can be written to a path: before anything is computed.
+    """Raise `OutputError` or `OptionError` if no report can be written to a path: before anything is computed.
 
     Parameters
     ----------
@@ -58,6 +58,8 @@ def check(
             f"no report: {' and '.join(missing)} {verb} not installed (pip install 'onnx-analog[report]')"
         )
     writing.check_outputs([path], read, force=force, perhaps=perhaps, new_folder=new_folder)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"report is {str(path)!r}, and a report is an HTML page: give it the suffix .html")
 
 
 def report(

@@ -114,7 +114,9 @@ class Dataset:
                 raise DataError(f"{name!r} of the data is a single number, not one entry for each sample")
         lengths = {name: len(array) for name, array in arrays.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
-            raise DataError(f"the arrays of the data differ in their number of samples, or have none: {lengths}")
+            raise DataError(
+                f"the arrays of the data differ in their number of samples, or have none: {_counts(lengths)}"
+            )
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -366,7 +368,7 @@ def _dataset(
     labels = None if "y" in names.values() else arrays.get("y")
     lengths = {name: len(arrays[name]) for name in names.values()} | ({} if labels is None else {"y": len(labels)})
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
-        raise DataError(f"the arrays of {source} differ in their number of samples, or have none: {lengths}")
+        raise DataError(f"the arrays of {source} differ in their number of samples, or have none: {_counts(lengths)}")
     given = {field: arrays[names[field.name]] for field in inputs}
     prepared = {field.name: preprocessing.apply(array, field) for field, array in given.items()}
     return Dataset(
@@ -416,6 +418,10 @@ def read(path: Path, *needed: str) -> dict[str, Array]:
         if missing := [name for name in needed if name not in archive.names]:
             raise DataError(f"{str(path)!r} has no array {missing[0]!r}; it has {', '.join(archive.names) or 'none'}")
         return archive.read(needed or archive.names)
+
+
+def _counts(lengths: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in lengths.items())
 
 
 class _Header(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from onnx_analog.errors import AnalogError, DataError, FunctionError, OptionError, one_line
+from onnx_analog.errors import AnalogError, DataError, FunctionError, OptionError, located, one_line
 from onnx_analog.run._outputs import Array as Array
 from onnx_analog.run._outputs import Output as Output
 from onnx_analog.run._outputs import Outputs as Outputs
@@ -164,7 +164,9 @@ def _users_value(metric: Metric, outputs: Outputs, labels: Array | None, clean: 
     after = before if outputs is clean else _read_only(outputs)  # without noise they are one, as a function may ask
     try:
         result: Any = metric.function(after, labels=labels, clean=before)
-    except (AnalogError, MemoryError):
+    except AnalogError as error:  # it names arguments of the function's calls, and none of ours
+        raise located(error, f"the metric {metric.name!r}") from error
+    except MemoryError:
         raise
     except (Exception, SystemExit) as error:  # whatever it raises
         why = f"the metric {metric.name!r} failed with {type(error).__name__}: {error}"
@@ -248,7 +250,9 @@ def described(named: Named) -> Metric:
         return own
     lower, higher = (getattr(function, f"{way}_is_better", None) for way in ("lower", "higher"))
     if lower and higher:
-        raise OptionError(f"the metric {name!r} says lower_is_better and higher_is_better: leave one of them out")
+        raise OptionError(
+            f"the metric {name!r} says both 'lower_is_better' and 'higher_is_better': leave one of them out"
+        )
     up = bool(higher) if higher is not None else None if lower is None else not lower
     if name in METRICS:  # what stands in tables and files is not to be taken for the metric of this package
         name = f"{getattr(_as_given(function), '__module__', 'own')}:{name}"

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from onnx_analog.display import counted, score_ends
 
-_NOT_SKEWED = (
-    1e-6  # a smaller third of a skewness moves no quantile by as much as 1e-6; the cubic root would lose digits
-)
+# A third of a skewness below this moves no quantile by as much, and the cubic root would lose digits.
+_NOT_SKEWED = 1e-6
+_ROUNDED = 1e-14  # of a mean: what values of one size are off by from it
 ENOUGH = 3  # values: of two, Student's interval reaches 12.7 standard errors to each side, which is of little use
 
 
@@ -79,9 +79,13 @@ def skewness(values: NDArray[np.float64]) -> float:
     >>> skewness(np.array([0.0, 0.0, 0.0, 4.0])), skewness(np.ones(3))
     (1.1547005383792517, 0.0)
     """
-    off = values - values.mean()
-    spread = float(np.sqrt(np.square(off).mean()))
-    return float((off**3).mean()) / spread**3 if spread else 0.0
+    mean = float(values.mean())
+    off = values - mean
+    most = float(np.abs(off).max())
+    if most <= _ROUNDED * abs(mean):
+        return 0.0
+    unit = off / most  # whose powers neither overflow nor vanish
+    return float(((unit / np.sqrt(np.square(unit).mean())) ** 3).mean())
 
 
 def skewed_quantile(quantile: float, skew: float, count: int) -> float:

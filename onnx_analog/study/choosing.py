@@ -70,11 +70,11 @@ def marked(points: Sequence[Point], *, higher_is_better: bool = True, counting: 
 def as_good_as_the_best(points: Sequence[Point], *, higher_is_better: bool = True) -> list[Point]:
     """Return the point of the best mean, and those that the trials do not tell from the best.
 
-    A point is worse if the 95 % interval of any other lies wholly on the better side of its own, where the wider of the
-    two is taken to be as narrow as the other; where trials are alike, by more than the choice of samples explains. As
-    good as the best are the points whose mean is better than the means of all worse points. So no point counts because
-    its interval is wide enough to reach the best. And one noisy point does not decide: whatever point is added, no
-    other becomes as good as the best by it.
+    A point is worse if the 95 % interval of any other lies wholly on the better side of its own, where its own is taken
+    to reach no further than the other's; where trials are alike, by more than the choice of samples explains. As good
+    as the best are the points whose mean is better than the means of all worse points. So no point counts because its
+    interval is wide enough to reach the best. And one noisy point does not decide: whatever point is added, no other
+    becomes as good as the best by it.
 
     A mean without an interval stands for itself, but for the choice of samples: of single trials, only those of the
     best value are as good, and those that the samples do not tell from it.
@@ -237,14 +237,16 @@ def _better(point: Point, other: Point, higher_is_better: bool) -> bool:
 
 
 def _is_worse(point: Point, other: Point, higher_is_better: bool) -> bool:
-    """Return whether `point` is worse than another, if neither has a wider interval than the other.
+    """Return whether another point is better than `point`, were the interval of this no wider than that of the other.
 
     Where trials are alike, the choice of samples tells how far a share may be off; for other metrics, nothing does.
     """
-    gap = _mean(other) - _mean(point) if higher_is_better else _mean(point) - _mean(other)
-    widths = [high - low for low, high in map(_ends, (point, other))]
-    reach = max(min(widths), _of_samples(point, other)) or max(widths) / 2
-    return gap > reach
+    sign = 1 if higher_is_better else -1
+    gap, of_samples = sign * (_mean(other) - _mean(point)), _of_samples(point, other)
+    up = abs(_ends(point)[1 if higher_is_better else 0] - _mean(point))
+    down = abs(_ends(other)[0 if higher_is_better else 1] - _mean(other))
+    narrow = up if down == of_samples == 0 else min(up, down)
+    return gap > down + narrow and gap > of_samples
 
 
 def _apart(mine: tuple[float, float], its: tuple[float, float], higher_is_better: bool) -> bool:

@@ -15,14 +15,15 @@ where few differ:
 They take Student's quantile for the second.
 
 Of the ratio of signal to noise, d is the squared error of a sample's output over the mean power of the outputs: its
-mean is the inverse of the ratio. That power is of the same samples, so bounds take what scatters further: d, or what
-the ratio scatters as. With the ratio R and q, the power of a sample's output over its mean, that is
+mean is the inverse of the ratio. That power is of the same samples, so each bound takes what reaches further on its
+side: the scatter of d, or that of the ratio. With the ratio R and q, the power of a sample's output over its mean,
+this is the scatter of
 
     (d - R·q)/(1 - q/n)
 
-(the jackknife of a ratio, to first order; Miller 1974). A few samples often have most of the error, so bounds take the
-normal quantile or, where that is further, the one that Hall (1992) corrects for skewness; see
-`onnx_analog.run.statistics.skewed_quantile`.
+which is n/(n - 1) times what the jackknife takes (R. G. Miller, "The jackknife: a review", Biometrika 61, 1-15, 1974).
+A few samples often have most of the error, so bounds take the normal quantile or, where that is further, the one that
+Hall (1992) corrects for skewness; see `onnx_analog.run.statistics.skewed_quantile`.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class Drop:
         Of the outputs from those of the original, on average over trials: what sensitivities predict.
     skew : float
         Skewness of the losses of samples; 0 of shares, which are bounded otherwise.
+    of_ratio, skew_of_ratio : float
+        The same error and skewness where the mean is taken as a ratio; 0 of shares.
     """
 
     mean: float
@@ -78,6 +81,13 @@ class Drop:
     trials: int
     divergence: float
     skew: float = 0.0
+    of_ratio: float = 0.0
+    skew_of_ratio: float = 0.0
+
+    def of(self, samples: int) -> Drop:
+        """Return the drop of another number of samples that lose and vary as much."""
+        factor = math.sqrt(self.samples / samples)
+        return replace(self, of_samples=factor * self.of_samples, of_ratio=factor * self.of_ratio, samples=samples)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the two-sided interval that holds the drop."""
@@ -106,8 +116,11 @@ class Drop:
 
     def _skewed(self, probability: float) -> float:
         """Return how far the mean of skewed losses may be from that of all samples, to the side of a probability."""
-        quantile = skewed_quantile(float(scipy.stats.norm.ppf(probability)), self.skew, self.samples)
-        return abs(quantile) * self.of_samples
+        quantile = float(scipy.stats.norm.ppf(probability))
+        side = math.copysign(1.0, quantile)
+        errors = ((self.of_samples, self.skew), (self.of_ratio, self.skew_of_ratio))
+        reaches = [side * skewed_quantile(quantile, skew, self.samples) * error for error, skew in errors]
+        return max(*reaches, abs(quantile) * self.of_ratio)
 
     @property
     def _gained(self) -> float:
@@ -158,28 +171,34 @@ def drop_from(experiment: Experiment, reads: Sequence[Read]) -> Drop:
     """Return the drop in some trials."""
     rows, count = np.stack([read.losses for read in reads]), len(reads)
     mean, n = float(rows.mean()), rows.shape[1]
-    means, skew = rows.mean(axis=0), 0.0
-    if is_noise(experiment) and math.isfinite(mean):
-        means = scattered(means, relative_powers(experiment.clean))
-        skew = skewness(means)
+    means = rows.mean(axis=0)
     of_samples = float(means.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf
     of_trials = float(rows.mean(axis=1).std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    lost = None if is_noise(experiment) else float(np.maximum(rows, 0).mean())
     apart = float(np.mean([read.divergence for read in reads]))
-    return Drop(mean, lost, of_samples, of_trials, n, count, apart, skew)
+    if not is_noise(experiment):
+        return Drop(mean, float(np.maximum(rows, 0).mean()), of_samples, of_trials, n, count, apart)
+    if not math.isfinite(mean):
+        return Drop(mean, None, of_samples, of_trials, n, count, apart)
+    variance, skew_of_ratio = scatter(of_ratio(means, relative_powers(experiment.clean)))
+    error = math.sqrt(variance / n)
+    return Drop(mean, None, of_samples, of_trials, n, count, apart, skewness(means), error, skew_of_ratio)
 
 
-def scattered(of_samples: NDArray[np.float64], powers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return numbers, (n,), that scatter as much as the mean loss over samples may: losses, or those of the ratio."""
+def of_ratio(of_samples: NDArray[np.float64], powers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return numbers, (n,), that scatter as the mean loss does where it is taken as a ratio of error to power.
+
+    Infinite for a sample without which nothing would have any power.
+    """
     n, ratio = len(of_samples), float(of_samples.mean())
-    left = 1 - powers / n
-    of_ratio = np.divide(of_samples - ratio * powers, left, where=left > 0, out=np.zeros(n))
-    return max((of_samples, of_ratio), key=_far)
+    off, left = of_samples - ratio * powers, 1 - powers / n
+    return np.divide(off, left, where=left > 0, out=np.where(off == 0, 0.0, np.inf))
 
 
-def _far(values: NDArray[np.float64]) -> float:
-    """Return how far the mean of all is above that of these values, at most in 95 % of cases, but for a factor."""
-    return abs(skewed_quantile(-1.645, skewness(values), len(values))) * float(values.std())
+def scatter(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return variance and skewness of what samples lose, (n,)."""
+    if not np.isfinite(values).all() or values.size < 2:
+        return math.inf, 0.0
+    return float(values.var(ddof=1)), skewness(values)
 
 
 def is_noise(experiment: Experiment) -> bool:
@@ -281,8 +300,7 @@ def samples_needed(drop: Drop, limit: float, confidence: float) -> int | None:
     drop = replace(drop, mean=max(drop.mean, 0.0))
 
     def shows(samples: int) -> bool:
-        of_samples = drop.of_samples * math.sqrt(drop.samples / samples)
-        return replace(drop, of_samples=of_samples, of_trials=0.0, samples=samples).upper(confidence) <= limit
+        return replace(drop.of(samples), of_trials=0.0).upper(confidence) <= limit
 
     if drop.mean >= limit or not shows(_MOST_SAMPLES):
         return None

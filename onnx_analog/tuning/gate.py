@@ -29,8 +29,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from onnx_analog.run.statistics import skewness
-from onnx_analog.tuning.drops import Drop, scattered
+from onnx_analog.tuning.drops import Drop, of_ratio, scatter
 
 RISK_OF_TRIALS = 0.2  # their share of the risk, where trials differ
 FIRST_LOOK = 3  # trials: of two, Student's quantile is of no use
@@ -133,6 +132,7 @@ class Losses:
 
     def __init__(self, *, shares: bool, powers: NDArray[np.float64] | None = None) -> None:
         self._shares, self._powers = shares, powers
+        self._known: tuple[int, list[tuple[float, float]]] | None = None  # of `_scatters`, and after which trial
         self._means: list[float] = []  # of each trial
         self._of_samples: NDArray[np.float64] = np.zeros(0)  # sum over trials
         self._squares = self._lost = 0.0
@@ -158,7 +158,7 @@ class Losses:
             holds = False
         else:
             sure, of_trials = self._reach(confidence, alike=alike)
-            drop = self._drop(self._between_samples(0.0))
+            drop = self._drop()
             low, high = drop.lower(sure) - of_trials, drop.upper(sure) + of_trials
             low, high = (max(low, -1.0), min(high, 1.0)) if self._shares else (max(low, 0.0), high)
             holds = True if high <= limit else False if low > limit else None
@@ -172,7 +172,7 @@ class Losses:
         """Return whether the choice of samples alone leaves a limit open, wherever more trials take the mean."""
         if math.isinf(of_trials):
             return False
-        ever = self._drop(self._between_samples(self._residual() / self.trials))
+        ever = self._drop(self._residual() / self.trials)
         return ever.lower(sure) + of_trials <= limit < ever.upper(sure) - of_trials
 
     def needed(self, limit: float, confidence: float, *, alike: bool, most: int) -> int | None:
@@ -182,12 +182,11 @@ class Losses:
         """
         sure, _ = self._reach(confidence, alike=alike)
         rest = self._residual()
-        drop = self._drop(self._between_samples(rest / self.trials) + rest / (self.trials if alike else most))
+        drop = self._drop(rest / self.trials, rest / (self.trials if alike else most))
         drop = replace(drop, mean=max(drop.mean, 0.0)) if drop.mean <= limit else drop
 
         def decides(samples: int) -> bool:
-            of_samples = drop.of_samples * math.sqrt(drop.samples / samples)
-            more = replace(drop, of_samples=of_samples, samples=samples)
+            more = drop.of(samples)
             reach = 0.0 if alike else self._of_trials(1 - confidence, most, samples)
             return more.upper(sure) + reach <= limit or more.lower(sure) - reach > limit
 
@@ -201,10 +200,9 @@ class Losses:
         if self.trials < FIRST_LOOK or not math.isfinite(float(np.mean(self._means))):
             return None
         sure = 1 - (1 - RISK_OF_TRIALS) * risk
-        of_all = self._between_samples(rest / self.trials)  # what is left between samples after endless trials
 
         def decides(trials: int) -> bool:
-            drop, reach = self._drop(of_all + rest / trials), self._of_trials(risk, trials)
+            drop, reach = self._drop(rest / self.trials, rest / trials), self._of_trials(risk, trials)
             return drop.upper(sure) + reach <= limit or drop.lower(sure) - reach > limit
 
         found = bisect.bisect_left(range(MOST_TRIALS + 1), True, lo=first, key=decides)
@@ -215,23 +213,27 @@ class Losses:
         risk = 1 - confidence
         return (confidence, 0.0) if alike else (1 - (1 - RISK_OF_TRIALS) * risk, self._of_trials(risk))
 
-    def _drop(self, variance: float) -> Drop:
-        """Return the loss with the errors of the choice of samples alone."""
-        n = len(self._of_samples)
-        lost = self._lost / self.trials if self._shares else None
-        skew = 0.0 if self._shares else skewness(self._scattered())
-        of_samples = math.sqrt(variance / n)
-        return Drop(float(np.mean(self._means)), lost, of_samples, 0.0, n, self.trials, math.nan, skew)
+    def _drop(self, less: float = 0.0, more: float = 0.0) -> Drop:
+        """Return the loss with the errors of the choice of samples alone.
 
-    def _between_samples(self, of_trials: float) -> float:
-        """Return the variance between the means of samples, less what the noise of trials adds to it."""
-        means = self._scattered()
-        return max(float(means.var(ddof=1)) - of_trials, 0.0) if means.size > 1 else math.inf
+        The variance between samples is taken without `less`, which the noise of trials adds to it, and with `more`.
+        """
+        n, lost = len(self._of_samples), self._lost / self.trials if self._shares else None
+        errors = [(math.sqrt((max(variance - less, 0.0) + more) / n), skew) for variance, skew in self._scatters]
+        (error, skew), *rest = errors
+        of_ratio, skew_of_ratio = rest[0] if rest else (0.0, 0.0)
+        mean = float(np.mean(self._means))
+        return Drop(mean, lost, error, 0.0, n, self.trials, math.nan, skew, of_ratio, skew_of_ratio)
 
-    def _scattered(self) -> NDArray[np.float64]:
-        """Return numbers, (n,), that scatter as much as the mean over samples may."""
-        means = self._of_samples / self.trials
-        return means if self._powers is None else scattered(means, self._powers)
+    @property
+    def _scatters(self) -> list[tuple[float, float]]:
+        """Variance and skewness of the means of samples and, of powers, of the ratio that their mean is."""
+        if self._known is None or self._known[0] != self.trials:
+            means = self._of_samples / self.trials
+            variance, skew = scatter(means)
+            ratio = [] if self._powers is None else [scatter(of_ratio(means, self._powers))]
+            self._known = self.trials, [(variance, 0.0 if self._shares else skew), *ratio]
+        return self._known[1]
 
     def _residual(self) -> float:
         """Return the variance of losses that neither their sample nor their trial explains."""

@@ -147,7 +147,12 @@ class Tuned(Shown):
         named = {self._name("plan", self.best, marks): self.best}
         if self.rival is not None and not self.is_own_rival:
             named[self._name("digital rival", self.rival, _marks(given=self.rival.given))] = self.rival
-        return named if self.analog is None else {**named, "with analog cells": self.analog}
+        return named if self.analog is None else {**named, self._analog_name: self.analog}
+
+    @property
+    def _analog_name(self) -> str:
+        """What the best plan with analog cells is called: it is the best in as many cells, whatever it loses."""
+        return "with analog cells" if self.goal.limit is None else "with analog cells, goal not verified"
 
     def _name(self, kind: str, answer: Answer, marks: str) -> str:
         """Return what an answer is called: the best of its kind only where it is shown to be that."""

@@ -217,14 +217,17 @@ class Search:
         return _Found(allocations, place, None, None, points, False, (False, least))
 
     def _last_within(self, allocations: Path, budget: float) -> int | None:
-        """Return the place of the last allocation that takes no more than a budget when it is stored; None if none."""
+        """Return the place of about the last allocation that takes no more than a budget when it is stored.
+
+        None if not even the first does.
+        """
         about, most = self._of.cells_along(allocations), budget
         while places := [place for place, cells in enumerate(about) if cells <= most]:
             more = self._counted(allocations[places[-1]]) - budget
             if more <= 0:
                 return places[-1]
             most = min(about[places[-1]] - more, math.nextafter(about[places[-1]], 0))
-        return None
+        return 0 if self._counted(allocations[0]) <= budget else None
 
     def _verified(self, found: _Found, goal: Goal) -> Answer:
         """Return the cheapest allocation that is shown to hold; if none is, one of which it is not known."""

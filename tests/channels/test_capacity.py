@@ -7,7 +7,7 @@ import pytest
 
 from onnx_analog import channels
 from onnx_analog.channels import GaussianNoise, from_pairs
-from onnx_analog.channels.capacity import best_of, blahut_arimoto, limited, of_channel, transition
+from onnx_analog.channels.capacity import best_of, blahut_arimoto, both, limited, of_channel, smoothed, transition
 from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.channels.pairs_csv import read_columns
 from onnx_analog.channels.precision import LimitedPrecision
@@ -124,3 +124,108 @@ def test_a_table_of_two_rows_holds_what_a_line_does():
     table = channels.TableChannel(name="line", inputs=(-1.0, 1.0), means=(-1.0, 1.0), stds=(0.1, 0.1))
     line = channels.GaussianNoise(sigma=0.1, low=-1.0, high=1.0)
     assert of_channel(table).bits == pytest.approx(of_channel(line).bits, abs=1e-3)
+
+
+# ------------------------------------------------------------------------------------------------ measured residuals
+
+
+def made(draw, *, reads, sigma, inputs=17):
+    """Return the channel of so many reads of each of some inputs, with noise of one law of variance 1."""
+    x = np.repeat(np.linspace(-1, 1, inputs), reads)
+    return from_pairs(x, x + sigma * draw(np.random.default_rng(reads), x.size))
+
+
+def normal_noise(rng, count):
+    return rng.standard_normal(count)
+
+
+def two_points(rng, count):
+    return rng.permutation(np.resize([-1.0, 1.0], count))
+
+
+def explained(reads, inputs=17):
+    """Return by how many bits n reads of each of m inputs may set measured noise apart from the normal law they follow.
+
+    For any p(x), the gain in I(X; Y) is the divergence KL(f|normal) of the smoothed law f, which has the same variance,
+    and a sampling error. With a kernel of width h, f has variance φ/(2√π·n·h) about φ, so that over the 2√(2·ln n) σ
+    that n reads fill, the mean of KL = ½∫(f - φ)²/φ is √(2·ln n)/(2√π·n·h). The error is the mean of the information
+    density over n·m reads, of which those at few inputs count most; its variance is at most that of ln φ and of the
+    output's density, ½ nat² each.
+    """
+    width = 0.9 * reads**-0.2
+    bias = np.sqrt(2 * np.log(reads)) / (2 * np.sqrt(np.pi) * reads * width)
+    return (bias + 4 / np.sqrt(reads * inputs / 2)) / np.log(2)
+
+
+@pytest.mark.parametrize("sigma", [0.001, 0.1, 0.4])  # the first has more than 100 standard deviations in its span
+@pytest.mark.parametrize("reads", [50, 200, 1000])
+def test_measured_noise_that_is_normal_holds_what_normal_noise_does(reads, sigma):
+    found = both(made(normal_noise, reads=reads, sigma=sigma))
+    assert found.measured == pytest.approx(found.normal, abs=explained(reads))
+
+
+@pytest.mark.parametrize("sigma", [0.001, 0.05, 0.2])
+def test_noise_of_two_points_leaves_more_than_normal_noise_of_the_same_variance(sigma):
+    found = both(made(two_points, reads=400, sigma=sigma))
+    # Normal noise is the worst of all with a given variance. n reads tell points to a kernel's width h, so noise has an
+    # entropy of 1 bit and that of the kernel, in place of a normal law's; that is all where the span is many σ.
+    gain = np.log2(1 / 0.9 * 400**0.2) - 1
+    assert found.measured > found.normal + gain / 2
+    if sigma == 0.001:
+        assert found.measured == pytest.approx(found.normal + gain, abs=0.02)  # tails of the two kernels overlap
+
+
+def test_more_reads_tell_more_of_noise_of_two_points():
+    few, many = (both(made(two_points, reads=reads, sigma=0.1)).measured for reads in (50, 500))
+    assert many > few + 0.2
+
+
+def test_a_smoothed_law_keeps_mean_and_variance():
+    residuals = np.random.default_rng(0).exponential(size=300)
+    law = smoothed(residuals)
+    assert law.centres.mean() == pytest.approx(residuals.mean())
+    assert law.centres.var() + law.width**2 == pytest.approx(residuals.var())
+    assert 0 < law.width < residuals.std()
+
+
+@pytest.mark.parametrize("residuals", [[0.3], [0.3, 0.3, 0.3]])
+def test_residuals_without_spread_are_noise_free(residuals):
+    law = smoothed(np.array(residuals))
+    assert law.width < 1e-6
+    np.testing.assert_allclose(law.centres, 0.3)
+
+
+@pytest.mark.parametrize(("write", "read"), [(1, 2), (3, 3)])
+def test_limited_precision_holds_what_reads_of_its_residuals_hold(write, read):
+    """Against transition probabilities counted from reads of the channel itself, which its codes make discrete."""
+    table = made(two_points, reads=400, sigma=0.3)
+    channel = Modifiers(write_bits=write, read_bits=read, residuals="empirical").apply(table)
+    levels = np.interp(np.linspace(-1, 1, 2**write), table.inputs, table.means).astype(np.float32)
+    rng = np.random.default_rng(0)
+    reads = [channel.read(np.full(50_000, level), cells=1, rng=rng) for level in np.clip(levels, *table.span)]
+    values = np.unique(np.concatenate(reads).round(5))
+    counted = np.array([[np.mean(row.round(5) == value) for value in values] for row in reads])
+    normal, measured = both(channel)
+    exact = blahut_arimoto(counted).bits
+    assert abs(measured - exact) < abs(normal - exact)
+    assert best_of(channel).bits > best_of(channel.changed(residuals="gaussian")).bits  # normal noise is the worst
+
+
+def test_a_channel_without_measurements_has_no_measured_capacity():
+    assert both(GaussianNoise(sigma=0.1, low=-1, high=1)).measured is None
+    assert both(channels.resolve("pcm-drift")).measured is None
+
+
+@pytest.mark.parametrize("residuals", ["gaussian", "empirical"])
+def test_both_capacities_are_the_same_whichever_noise_a_channel_draws(residuals):
+    channel = channels.resolve("pcm-partial-reset")
+    found = both(channel.changed(residuals=residuals))
+    assert found == both(channel)
+    drawn = of_channel(channel.changed(residuals=residuals)).bits
+    assert drawn == (found.normal if residuals == "gaussian" else found.measured)
+    assert found.measured > found.normal  # skewed, with heavy tails
+    assert str(found) == "2.65 bits per cell for normal reads, 2.71 for residuals as measured"
+
+
+def test_cells_that_share_a_device_have_no_measured_capacity():
+    assert both(channels.resolve("pcm").changed(cells_on="same")).measured is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from onnx_analog.channels import from_pairs
 from onnx_analog.channels.fitting import choose_neighbours, fit, goodness
 from onnx_analog.errors import ChannelError, MeasurementError
 from tests.conftest import data_folder, needed
+
+PAGE = (Path(__file__).parents[2] / "docs" / "own_measurements.md").read_text(encoding="utf-8")
 
 
 def write(path, columns):
@@ -96,6 +99,7 @@ def test_partial_reset_is_rejected_where_it_is_known_to_be_far_from_normal():
     assert found.goodness.excess_kurtosis.max() == pytest.approx(43, abs=0.5)
     assert found.goodness.skew.min() == pytest.approx(-4.4, abs=0.05)
     assert found.goodness.rejects.sum() == 29  # docs/own_measurements.md says so
+    assert f"σ is a factor: {found.levels()[0]['output_spread']:.4g}, at {found.levels()[0]['input']:g} V" in PAGE
 
 
 def test_variance_between_devices_of_the_array():

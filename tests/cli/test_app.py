@@ -1212,8 +1212,34 @@ def test_the_json_of_a_channel_makes_the_channel(cli):
     found = body(cli("channel show pcm --write-bits 4 --cells-on same --json"))
     expected = Modifiers(write_bits=4, cells_on="same").apply(channels.resolve("pcm"))
     assert found.pop("span") == list(expected.span)
-    assert 0 < found.pop("capacity_bits_per_cell") < 4
+    normal, measured = (found.pop(f"capacity_bits_per_cell{law}") for law in ("", "_measured"))
+    assert 0 < normal < 4
+    assert measured is None  # cells that share a device draw no residuals
     assert channels.from_dict(found) == expected
+
+
+@pytest.mark.parametrize("residuals", ["", " --residuals empirical"])
+def test_a_fit_and_its_channel_say_the_same_capacities(cli, residuals):
+    fitted = body(cli(f"{FIT} --json -o mine.json"))
+    shown = body(cli(f"channel show mine.json{residuals} --json"))
+    for name in ("capacity_bits_per_cell", "capacity_bits_per_cell_measured"):
+        assert shown[name] == fitted[name] > 0
+    text = " ".join(done(cli(f"channel show mine.json{residuals}")).split())
+    normal, measured = (f"{fitted[f'capacity_bits_per_cell{law}']:.2f}" for law in ("", "_measured"))
+    assert f"capacity {normal} bits per cell for normal reads, {measured} for residuals as measured" in text
+
+
+def test_of_the_likelihoods_of_a_fit_the_lowest_is_chosen(cli):
+    found = body(cli(f"{FIT} --json"))
+    scores = found["held_out_negative_log_likelihood"]
+    assert scores[str(found["neighbours"])] == min(score for score in scores.values() if score is not None)
+
+
+def test_every_field_of_a_fit_is_documented(cli):
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    section = page.partition("## Output of `channel fit --json`")[2].partition("## ")[0]
+    found = body(cli(f"{FIT} --json"))
+    assert [name for name in {*found, *found["levels"][0]} if f"`{name}`" not in section] == []
 
 
 def test_a_fit_is_drawn_and_both_files_are_named(cli, tmp_path):

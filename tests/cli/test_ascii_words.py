@@ -65,6 +65,11 @@ def test_only_what_an_encoding_lacks_becomes_a_word(text, encoding, shown):
     assert stream.buffer.getvalue().decode(encoding) == shown
 
 
+def test_a_power_is_whole_or_in_words():
+    """latin-1 has ¹ and ², and neither ⁻ nor ⁰."""
+    assert spelled("10⁻¹⁰, m²", "latin-1") == "10^-10, m²"
+
+
 def test_a_stream_that_is_no_file_stays_as_it_is():
     spell(None)
     spell(io.StringIO())

@@ -62,6 +62,13 @@ def test_what_the_system_refuses_before_a_command_runs_is_one_line(wrong):
         main(["--config", "a.toml", "act"], standalone_mode=False)
 
 
+def test_an_interrupt_while_options_are_read_is_no_answer():
+    """Code 1 of a command may be one."""
+    found = CliRunner().invoke(refused(KeyboardInterrupt()), ["--config", "a.toml", "act"])
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert found.stderr.strip() == "Error: stopped; nothing was written"
+
+
 def test_without_an_error_debug_shows_no_traceback():
     found = tool(None, "--debug")
     assert (found.exit_code, found.stdout, found.stderr) == (0, "done\n", "")

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 import onnx_analog as oa
 from onnx_analog import demo, errors
-from onnx_analog.cli import main, paths
+from onnx_analog.cli import config, main, paths
 from onnx_analog.cli.gates import FAILED, NO, UNDECIDED
 from tests.conftest import ROOT
 
@@ -181,7 +181,7 @@ def test_a_folder_in_place_of_an_output_ends_with_2(name, param):
 @pytest.mark.parametrize(("name", "param"), [each for each in OUTPUTS if each.values[1].name != "write_image"])
 def test_an_output_that_exists_or_has_no_folder_ends_as_what_fails(name, param):
     """With commands whose code 1 is an answer, that has code 2."""
-    suffix = ".png" if param.name == "plot" else ".json"
+    suffix = {"plot": ".png", "report": ".html"}.get(str(param.name), ".json")
     Path(f"there{suffix}").write_text("kept", encoding="utf-8")
     for value in (f"there{suffix}", f"nowhere/x{suffix}"):
         ended = called(name, param, value)
@@ -201,6 +201,19 @@ def test_evaluate_fails_otherwise_where_an_answer_is_asked_for(more, code):
         Path("there.html").write_text("kept", encoding="utf-8")
         ended = CliRunner().invoke(main, f"evaluate model.protected.onnx {line} {more}".split())
         assert (ended.exit_code, ended.stdout) == (code, "")
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize("command", ["check model.onnx --data test.npz --max-drop 1", "inspect model.onnx"])
+def test_an_interrupt_before_a_command_begins_is_no_answer(command, monkeypatch):
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(config.reading, "read_text", interrupted)
+    Path("x.toml").write_text("", encoding="utf-8")
+    ended = CliRunner().invoke(main, f"{command} --config x.toml".split())
+    assert (ended.exit_code, ended.stdout) == (FAILED, "")
+    assert ended.stderr.splitlines()[-1] == "Error: stopped; nothing was written"
 
 
 @pytest.mark.usefixtures("files")

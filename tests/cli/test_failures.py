@@ -72,6 +72,7 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(name):
     ("wrong", "code", "said"),
     [
         (RuntimeError("two\nlines"), 1, "Error: unexpected RuntimeError: two lines. --debug shows where\n"),
+        (IndexError("a stop."), 1, "Error: unexpected IndexError: a stop. --debug shows where\n"),
         (RuntimeError(), 1, "Error: unexpected RuntimeError: no reason given. --debug shows where\n"),
         (caused_by(errors.ModelError("is empty")), 1, "Error: is empty\n"),
         (caused_by(OSError(28, "No space left on device", "a\x1b.npz")), 1, NO_SPACE),
@@ -86,7 +87,7 @@ def test_an_error_of_ours_is_one_line_and_its_exit_code(name):
         (click.exceptions.Exit(7), 7, ""),
     ],
     ids=[
-        *("unforeseen", "without text", "wrapped, ours", "wrapped", "system", "deep", "text"),
+        *("unforeseen", "with a stop", "without text", "wrapped, ours", "wrapped", "system", "deep", "text"),
         *("memory", "memory's reason", "click", "long", "interrupted", "exit"),
     ],
 )
@@ -133,6 +134,10 @@ def test_messages_name_options_only_for_arguments():
     names = ("class-axis", "samples", "force", "mean", "std", "correct", "reference", "check")
     command = click.Command("c", params=[click.Option([f"--{name}"]) for name in names])
     said = {
+        "'a:class_axis=1d' is no number, or 'give samples'": "'a:class_axis=1d' is no number, or 'give samples'",
+        'class_axis="my:class_axis" is one': "--class-axis my:class_axis is one",
+        "mine:C:class_axis=3 is read": "mine:C:class_axis=3 is read",
+        "the metric failed with KeyError: give class_axis": "the metric failed with KeyError: give class_axis",
         "samples is 0; it must be 1": "--samples is 0; it must be 1",
         "the samples are few": "the samples are few",
         "give class_axis": "give --class-axis",

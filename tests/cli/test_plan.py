@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import numpy as np
 import onnx
 import pytest
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 import onnx_analog as oa
 from onnx_analog import channels, plots
 from onnx_analog.cli import main
+from onnx_analog.cli.failures import with_options
 from onnx_analog.coding import estimators
 from onnx_analog.settings import settings_of
 from onnx_analog.study.rivals import RIVALS
@@ -557,3 +559,25 @@ def test_a_model_without_its_functions_is_one_error(cli):
     assert refused.exit_code == 1
     (line,) = refused.stderr.splitlines()
     assert line.startswith("Error: ")
+
+
+def test_an_error_in_a_function_names_its_fields(cli):
+    wrong = "import onnx_analog as oa\n\ndef wrong():\n    return oa.Scheme(classes=3, cells=(1, 2))\n"
+    Path("my_plan.py").write_text(f"{wrong}\ndef fails():\n    1 / 0\n")
+    found = cli("protect model.onnx --plan my_plan:wrong")
+    assert (found.exit_code, found.stderr.partition(";")[0]) == (
+        1, "Error: 'my_plan:wrong': cells has 2 numbers, and classes is 3",
+    )  # fmt: skip
+    found = cli("protect model.onnx --plan my_plan:fails")
+    said = "'my_plan:fails' failed with ZeroDivisionError: division by zero. --debug shows where"
+    assert (found.exit_code, found.stderr) == (1, f"Error: {said}\n")
+
+
+def test_cells_that_are_not_counted_are_no_option_and_the_remedy_is_one(cli, caplog):
+    found = cli("protect model.onnx --channel gaussian:sigma=100")
+    assert found.exit_code == 0
+    warned = with_options(caplog.messages[0], main.get_command(click.Context(main), "protect"))
+    assert warned.startswith("as the memory allows, cells are not counted: ")
+    for text in (warned, " ".join(found.stdout.split())):
+        assert "allow a larger --block-failure" in text
+        assert "block_failure" not in text

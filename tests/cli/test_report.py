@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import scipy.stats
 from matplotlib import pyplot
 from PIL import Image
 from rich.console import Console
@@ -18,9 +19,10 @@ import onnx_analog as oa
 from onnx_analog import channels, plots
 from onnx_analog import points as grouping
 from onnx_analog.channels import Channel, GaussianNoise, TableChannel
-from onnx_analog.channels.capacity import of_channel
+from onnx_analog.channels.capacity import both
 from onnx_analog.channels.fitting import Fit, fit
 from onnx_analog.channels.modifiers import Modifiers
+from onnx_analog.channels.pairs_csv import read_columns
 from onnx_analog.channels.pcm import pcm
 from onnx_analog.channels.precision import LimitedPrecision
 from onnx_analog.channels.ranges import clip_to_range
@@ -649,8 +651,8 @@ def test_a_cost_that_is_not_counted_says_why_and_shows_the_paper_s():
 
 
 def numbers_of(shown: str) -> list[list[float]]:
-    lines = [line.split() for line in shown.splitlines() if re.fullmatch(r"[\s\d.e+-]+", line) and line.strip()]
-    return [[float(word) for word in line] for line in lines]
+    lines = [line.split() for line in shown.splitlines() if re.fullmatch(r"[\s\d.,e+-]+", line) and line.strip()]
+    return [[float(word.replace(",", "")) for word in line] for line in lines]
 
 
 @pytest.mark.parametrize("name", ["gaussian:sigma=0.3", "pcm", "rram-milo"])
@@ -664,8 +666,8 @@ def test_a_channel_shows_what_it_does_to_levels(name):
     expected = np.column_stack([levels, std, std / math.sqrt(10), std / math.sqrt(500)])
     np.testing.assert_allclose(rows[:, :4], expected, atol=0.5001e-4)
     assert "output range {:.4f} to {:.4f}".format(*channel.span) in shown
-    assert f"capacity {of_channel(channel).bits:.2f} bits per cell" in shown
-    assert rows.shape[1] == (5 if name == "pcm" else 4)
+    assert f"capacity {both(channel)}" in " ".join(shown.split())
+    assert rows.shape[1] == (6 if name == "pcm" else 4)
 
 
 def test_a_measured_channel_shows_what_is_programmed_in_the_unit_of_the_device():
@@ -674,6 +676,9 @@ def test_a_measured_channel_shows_what_is_programmed_in_the_unit_of_the_device()
     assert f"input, {channel.input_scale.unit}" in shown
     programmed = channel.programmed(np.linspace(*channel.span, 5))
     assert [row[4] for row in numbers_of(shown)] == [float(f"{value:.4g}") for value in programmed]
+    assert f"output, {channel.output_scale.unit}" in shown
+    outputs = channel.output_scale.undo(np.linspace(*channel.span, 5))
+    np.testing.assert_allclose([row[5] for row in numbers_of(shown)], outputs, rtol=0.5001e-3)
 
 
 def test_a_channel_that_is_not_gaussian_shows_the_mean_of_its_reads():
@@ -696,9 +701,40 @@ def test_a_fit_says_what_its_levels_stand_for(tmp_path, log):
     low, high = (f"{end:.6g}" for end in (ohms.min().round(6), ohms.max().round(6)))
     caption = report.levels_table(found).caption
     unit = "log10 of ohms" if log else "ohms"
-    assert f"Mean read and σ are in levels: {unit} from {low} to {high} on a scale from -1 to 1. " in caption
+    assert f"Levels are {unit} from {low} to {high} on a scale from -1 to 1." in caption
+    assert ("the mean is geometric, and σ is a factor" in caption) is log
     undone = found.channel.output_scale.undo(np.array([-1.0, 1.0]))
     np.testing.assert_allclose(undone, [ohms.min(), ohms.max()], rtol=1e-6)
+
+
+def of_reads(folder: Path, *, log: bool) -> tuple[Fit, np.ndarray]:
+    """Return a fit of 50 reads at each of 5 inputs, and the reads (5, 50) in ohms."""
+    volts = np.linspace(0.5, 2.5, 5)
+    ohms = 1e4 * np.exp(volts[:, None] + 0.1 * np.random.default_rng(0).standard_normal((5, 50)))
+    rows = [f"{volt},{ohm!r}" for volt, row in zip(volts, ohms.tolist(), strict=True) for ohm in row]
+    (folder / "pairs.csv").write_text("\n".join(["volts,ohms", *rows]), encoding="utf-8")
+    return fit(folder / "pairs.csv", input="volts", output="ohms", log=log, neighbours=1), ohms
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_a_fit_shows_mean_and_spread_in_the_unit_of_the_device(tmp_path, log):
+    found, ohms = of_reads(tmp_path, log=log)
+    shown = text(report.levels_table(found))
+    assert ("geometric mean, ohms" in shown, "σ, as a factor" in shown, "σ, ohms" in shown) == (log, log, not log)
+    means, spreads = ohms.mean(axis=1), ohms.std(axis=1)
+    if log:
+        means, spreads = (np.exp(column) for column in (np.log(ohms).mean(axis=1), np.log(ohms).std(axis=1)))
+    rows = np.array([[float(word.replace(",", "")) for word in line.split()[:3]] for line in shown.splitlines()[2:7]])
+    np.testing.assert_allclose(rows, np.column_stack([np.linspace(0.5, 2.5, 5), means, spreads]), rtol=0.5001e-3)
+    levels = found.to_dict()["levels"]
+    np.testing.assert_allclose([row["output_mean"] for row in levels], means)
+    np.testing.assert_allclose([row["output_spread"] for row in levels], spreads)
+    summary = text(report.fit_table(found))
+    ends = [float(word.replace(",", "")) for word in cells(summary, "output range, ohms")[0].split(" to ")]
+    np.testing.assert_allclose(ends, [means[0], means[-1]], rtol=0.5001e-3)
+    of_spread = f"σ at the inputs, {'as a factor' if log else 'ohms'}"
+    ends = [float(word.replace(",", "")) for word in cells(summary, of_spread)[0].split(" to ")]
+    np.testing.assert_allclose(ends, [spreads.min(), spreads.max()], rtol=0.5001e-3)
 
 
 def test_channels_are_listed():
@@ -725,10 +761,12 @@ def test_a_fit_shows_what_it_found(group, tmp_path):
     shown = text(report.fit_table(found))
     assert cells(shown, "pairs, distinct inputs") == ["840, 21"]
     assert cells(shown, "neighbours k, by cross-validation") == [str(found.channel.neighbours)]
-    assert cells(shown, "output range") == ["{:.4f} to {:.4f}".format(*found.channel.span)]
+    assert cells(shown, "output range in levels") == ["{:.4f} to {:.4f}".format(*found.channel.span)]
     stds = found.channel.stds
-    assert cells(shown, "standard deviation at the inputs") == [f"{min(stds):.4f} to {max(stds):.4f}"]
-    assert cells(shown, "capacity, bits per cell") == [f"{of_channel(found.channel).bits:.2f}"]
+    assert cells(shown, "σ at the inputs in levels") == [f"{min(stds):.4f} to {max(stds):.4f}"]
+    normal, measured = both(found.channel)
+    assert cells(shown, "capacity for normal reads, bits per cell") == [f"{normal:.2f}"]
+    assert cells(shown, "capacity for residuals as measured, bits per cell") == [f"{measured:.2f}"]
     assert ("variance between devices" in shown) is group
     near = replace(found.goodness, skew=np.full_like(found.goodness.skew, -0.01))
     assert cells(text(report.fit_table(replace(found, goodness=near))), "skew of the reads at an input") == [
@@ -1135,7 +1173,7 @@ def test_points_are_joined_in_the_order_of_what_they_cost():
     np.testing.assert_allclose(y, [70, 60, 30])
 
 
-@pytest.mark.parametrize(("name", "panels"), [("gaussian", 3), ("pcm", 5), ("rram-milo", 3)])
+@pytest.mark.parametrize(("name", "panels"), [("gaussian", 3), ("pcm", 6), ("rram-milo", 3)])
 def test_a_channel_is_drawn(name, panels, tmp_path):
     path = tmp_path / "channel.png"
     plots.plot_channel(channels.resolve(name))(path)
@@ -1158,7 +1196,9 @@ def test_measured_pairs_are_drawn(tmp_path):
     found = fitted(tmp_path)
     save = plots.plot_channel(found.channel, (found.inputs, found.outputs))
     pairs = next(line for line in pyplot.gcf().axes[0].get_lines() if line.get_label() == "measured")
-    assert sorted(zip(*pairs.get_data(), strict=True)) == sorted(zip(found.inputs, found.outputs, strict=True))
+    volts, ohms = read_columns(tmp_path / "pairs.csv", ("volts", "ohms"))
+    expected = sorted(zip(volts, ohms, strict=True))
+    np.testing.assert_allclose(sorted(zip(*pairs.get_data(), strict=True)), expected, rtol=1e-9)
     path = tmp_path / "plot.png"
     save(path)
     size_of(path)
@@ -1177,11 +1217,47 @@ def test_the_device_is_drawn_with_its_mean_and_inverse():
     channel = pcm()
     plots.plot_channel(channel)
     device, inverse = pyplot.gcf().axes[:2]
+    volts, ohms = channel.input_scale, channel.output_scale
     (mean,) = device.get_lines()
-    assert [tuple(column) for column in mean.get_data()] == [channel.inputs, channel.means]
+    np.testing.assert_allclose(mean.get_xdata(), volts.undo(np.array(channel.inputs)))
+    np.testing.assert_allclose(mean.get_ydata(), ohms.undo(np.array(channel.means)))
+    assert (device.get_xlabel(), device.get_ylabel()) == (f"input, {volts.unit}", f"read, {ohms.unit}")
+    assert (device.get_yscale(), inverse.get_xscale(), inverse.get_yscale()) == ("log", "log", "linear")
     (line,) = inverse.get_lines()
-    level, found = line.get_data()
+    level, found = ohms.apply(line.get_xdata()), volts.apply(line.get_ydata())
     np.testing.assert_allclose(np.interp(found, channel.inputs, channel.means), level, atol=1e-6)  # f is μ⁻¹
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_reads_of_a_measured_channel_are_drawn_in_the_unit_of_the_device(tmp_path, log):
+    found, _ = of_reads(tmp_path, log=log)
+    plots.plot_channel(found.channel)
+    for axis in pyplot.gcf().axes[2:5]:
+        reads, line = axis.get_lines()
+        stored, read = (np.asarray(column) for column in reads.get_data())
+        np.testing.assert_allclose(line.get_xdata(), found.output_range)
+        assert (stored.min(), stored.max()) == pytest.approx(found.output_range, rel=1e-5)
+        assert abs(np.median(read / stored) - 1) < 0.05
+        assert axis.get_xscale() == axis.get_yscale() == ("log" if log else "linear")
+        assert (axis.get_xlabel(), axis.get_ylabel()) == ("stored, ohms", "read, ohms")
+
+
+def test_residuals_are_drawn_against_the_normal_law():
+    quantiles = scipy.stats.norm.ppf((np.arange(200) + 0.5) / 200)
+    skewed = scipy.stats.expon.ppf((np.arange(200) + 0.5) / 200) - 1
+    table = replace(pcm(), inputs=(-1.0, 1.0), means=(-0.5, 0.5), stds=(0.1, 0.1), between=(),
+                    residuals=(tuple(quantiles), tuple(skewed)))  # fmt: skip
+    plots.plot_channel(table)
+    normal, other, together, line = pyplot.gcf().axes[-1].get_lines()
+    np.testing.assert_allclose(normal.get_xdata(), normal.get_ydata(), atol=1e-12)  # on the line
+    assert np.abs(other.get_xdata() - other.get_ydata()).max() > 1
+    assert sorted(together.get_ydata()) == sorted([*quantiles, *skewed])
+    assert list(line.get_xdata()) == list(line.get_ydata())
+
+
+def test_a_channel_without_residuals_has_no_panel_of_them():
+    plots.plot_channel(replace(pcm(), residuals=()))
+    assert len(pyplot.gcf().axes) == 5
 
 
 def test_matplotlib_is_there_or_its_absence_is_said(monkeypatch):

@@ -549,6 +549,24 @@ def test_a_channel_too_noisy_for_a_code_has_a_report_that_says_so(tmp_path):
     assert ("cells are not counted" in text) == (stored.manifest.totals.honest_cells is None)
 
 
+def test_what_stands_in_backticks_is_code_and_nothing_else_is_markup():
+    page_ = Page(
+        title="of `a`", verdict="see `tune` & `<b>`", tone="plain", numbers=(), warnings=("one ` alone",),
+        facts=(("inputs", "`x`"),),
+    )  # fmt: skip
+    text = render(page_)
+    assert "see <code>tune</code> &amp; <code>&lt;b&gt;</code>" in text
+    assert "one ` alone" in text
+    assert "<dd><code>x</code></dd>" in text
+
+
+def test_a_report_is_html(results, tmp_path):
+    result, given = results["evaluate"]
+    with pytest.raises(OptionError, match=r"a.pdf', and a report is an HTML page: give it the suffix .html$"):
+        oa.report(result, tmp_path / "a.pdf", **given)
+    oa.report(result, tmp_path / "a.HTM", **given)
+
+
 # ------------------------------------------------------------------------------------------------------ numbers
 
 

@@ -454,7 +454,7 @@ def test_arrays_are_taken_as_those_of_a_file(tmp_path):
     ("inputs", "labels", "message"),
     [
         ({"x": np.zeros((0, 2))}, None, "have none"),
-        ({"x": np.zeros((2, 2)), "z": np.zeros((3, 2))}, None, "differ in their number of samples"),
+        ({"x": np.zeros((2, 2)), "z": np.zeros((3, 2))}, None, "number of samples, or have none: x 2, z 3"),
         ({"x": np.zeros((2, 2))}, np.zeros(3), "differ in their number of samples"),
         ({"x": np.array(1, np.float32)}, None, "'x' of the data is a single number"),
         ({"x": np.float32(1)}, None, "'x' of the data is of type float32; it must be an array"),

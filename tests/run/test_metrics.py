@@ -644,6 +644,15 @@ def test_a_function_that_takes_or_returns_something_else_is_told_how_it_is_calle
         own(function)([SCORES], labels=None, clean=[SCORES])
 
 
+def test_an_error_of_ours_in_a_function_names_its_fields():
+    def wrong(_outputs, **_):
+        raise OptionError("cells has 2 numbers")
+
+    with pytest.raises(OptionError, match="the metric 'own': cells has 2 numbers") as caught:
+        own(wrong)([SCORES], labels=None, clean=[SCORES])
+    assert caught.value.names_fields
+
+
 @pytest.mark.any_message
 def test_a_fault_that_has_nothing_to_do_with_the_arguments_is_told_alone():
     with pytest.raises(DataError, match=r"'own' failed with ZeroDivisionError: division by zero$"):
@@ -674,7 +683,7 @@ def test_a_function_with_the_name_of_a_metric_is_not_taken_for_it():
 
 
 def test_a_function_cannot_say_that_both_ways_are_better():
-    with pytest.raises(OptionError, match="lower_is_better and higher_is_better"):
+    with pytest.raises(OptionError, match=r"both .lower_is_better. and .higher_is_better."):
         own(lambda _outputs, **_: 0.5, lower_is_better=True, higher_is_better=True)
 
 

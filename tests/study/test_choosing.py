@@ -217,12 +217,32 @@ def test_what_is_as_good_as_the_best_has_the_best_means_and_reaches_all_others(p
     for one in found:
         assert all(one.ci95[1] >= other.ci95[0] for other in points)
         assert all(one.evaluation.mean > other.evaluation.mean for other in rest)
-    if rest:  # the best of the rest is told from another by the narrower interval, so no more could count
-        top = max((one for one in rest), key=lambda one: one.evaluation.mean)
-        widths = [other.ci95[1] - other.ci95[0] for other in points]
-        own = top.ci95[1] - top.ci95[0]
-        gaps = [other.evaluation.mean - top.evaluation.mean for other in points]
-        assert any(gap > min(own, width) - 1e-9 for gap, width in zip(gaps, widths, strict=True))
+    if rest:  # the best of the rest is told from another, so no more could count
+        top = max(rest, key=lambda one: one.evaluation.mean)
+        assert any(is_told(top, other) for other in points)
+
+
+def is_told(worse: Point, better: Point) -> bool:
+    """Return whether intervals lie apart, where that of the worse point is cut to reach no further than the other."""
+    assert worse.ci95 is not None
+    assert better.ci95 is not None
+    assert worse.evaluation.mean is not None
+    assert better.evaluation.mean is not None
+    reach = better.evaluation.mean - better.ci95[0]
+    return min(worse.ci95[1], worse.evaluation.mean + reach) < better.ci95[0] - 1e-12
+
+
+@pytest.mark.parametrize(
+    ("points", "best"),
+    [
+        ([planted(1, (0.95, 0.99), 0.97), planted(2, (0.979, 1.0), 0.999)], [0, 1]),  # cut at 1, and not apart
+        ([planted(1, (0.895, 0.899), 0.897), planted(2, (0.8, 1.0), 0.905)], [0, 1]),  # the better one is noisy
+        ([alike(1, 0.88, 9, 10_000), planted(2, (0.8, 1.0), 0.9)], [0, 1]),
+        ([planted(1, (0.8, 1.0), 0.9), planted(2, (0.97, 0.98))], [1]),  # the worse one is
+    ],
+)
+def test_only_the_interval_of_the_worse_point_is_cut(points, best):
+    assert places(as_good_as_the_best(points), points) == best
 
 
 @given(some, st.tuples(st.integers(0, 20), st.integers(0, 20)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 
-from onnx_analog.tuning import drops, gate
+from onnx_analog.tuning import drops
 from onnx_analog.tuning.gate import FIRST_LOOK, RISK_OF_TRIALS, Decision, Losses, sequential
 
 DRAWS = 200
@@ -117,7 +118,7 @@ def test_wrong_answers_about_rare_noise_are_no_more_frequent_than_stated(n):
 
 def test_the_skewness_of_noise_counts(monkeypatch):
     """That of `rare` is about 8: without it, a wrong "yes" is about twice as frequent as stated."""
-    monkeypatch.setattr(gate, "skewness", lambda _: 0.0)
+    monkeypatch.setattr(drops, "skewness", lambda _: 0.0)
     with pytest.raises(AssertionError, match="rare"):
         check_rates(rare, 150, 0.01, test=alone)
 
@@ -148,12 +149,41 @@ def test_the_power_of_samples_counts():
     assert max(answers.count(True), answers.count(False)) / DRAWS > MOST
 
 
+def test_wrong_answers_are_no_more_frequent_where_errors_grow_more_slowly_than_power():
+    """The ratio is then skewed to the other side than errors: each bound needs its own."""
+    answers = []
+    for seed in range(DRAWS):
+        z, w = np.random.default_rng(seed).standard_normal((2, 300))
+        powers, errors = np.exp(1.3 * z), np.exp(0.8 * (0.95 * z + math.sqrt(1 - 0.95**2) * w))
+        limit = math.exp((0.8**2 - 1.3**2) / 2)
+        told = {"shares": False, "powers": powers / powers.mean(), "alike": True}
+        row = errors / powers.mean()
+        answers.append(sequential([row], limit=limit, confidence=CONFIDENCE, most=1, **told).holds)
+    assert max(answers.count(True), answers.count(False)) / DRAWS <= MOST
+
+
 @given(st.integers(2, 30), st.integers(0, 2**32))
-def test_what_scatters_is_never_less_than_losses_do(n, seed):
+def test_bounds_of_noise_hold_those_of_errors_and_those_of_the_ratio(n, seed):
     rng = np.random.default_rng(seed)
-    losses_, powers = rng.exponential(1.0, n), rng.exponential(1.0, n)
-    found = drops.scattered(losses_, powers / powers.mean())
-    assert drops._far(found) >= drops._far(losses_)
+    row, powers = rng.exponential(1.0, n), rng.exponential(1.0, n)
+    losses_ = Losses(shares=False, powers=powers / powers.mean())
+    losses_.add(row)
+    both = losses_._drop()
+    one = replace(both, of_ratio=0.0, skew_of_ratio=0.0)
+    other = replace(both, of_samples=both.of_ratio, skew=both.skew_of_ratio, of_ratio=0.0)
+    for confidence in (0.6, 0.9, 0.99):
+        assert both.upper(confidence) == max(one.upper(confidence), other.upper(confidence))
+        assert both.lower(confidence) == min(one.lower(confidence), other.lower(confidence))
+
+
+def test_a_sample_that_has_all_power_leaves_the_ratio_open():
+    """Without it, the ratio would be infinite: nothing is known, as where it has nearly all power."""
+    for rest in (0.0, 1e-6):
+        powers = np.array([200.0, *[rest] * 199])
+        found = sequential(
+            [np.full(200, 1e-4)], limit=2e-4, confidence=0.95, most=1, shares=False, powers=powers, alike=True
+        )
+        assert found.holds is None
 
 
 def naive(rows: Rows, limit: float, shares: bool) -> Decision:

@@ -52,7 +52,7 @@ def channel_list(as_json: bool) -> None:
 @command.command(name="show")
 @click.argument("name", shell_complete=completion.CHANNEL)
 @CHANGES
-@click.option("--plot", type=OUT, help="File for a plot of mean, σ, inverse and φ (needs matplotlib).")
+@click.option("--plot", type=OUT, help="File for a plot of mean, σ, inverse, φ and residuals (needs matplotlib).")
 @FORCE
 @JSON
 def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **changes: Any) -> None:
@@ -76,8 +76,9 @@ def channel_show(name: str, plot: Path | None, force: bool, as_json: bool, **cha
         writing.check_outputs([plot], [Path(name)], force=force)  # a channel may be a file
         writing.write_all({plot: plots.plot_channel(channel)}, force=force)
     if as_json:
-        bits = capacity.of_channel(channel).bits
-        return print_json({**channel.to_dict(), "span": list(channel.span), "capacity_bits_per_cell": bits})
+        normal, measured = capacity.both(channel)
+        bits = {"capacity_bits_per_cell": normal, "capacity_bits_per_cell_measured": measured}
+        return print_json({**channel.to_dict(), "span": list(channel.span), **bits})
     show(f"{channel}", report.channel_table(channel), f"source: {channel.source}")
     show(f"limits of the model: {channel.source.left_out or 'not stated'}")
     show(f"plot: {printable(str(plot))}" if plot else "for a plot, add --plot FILE")

@@ -61,7 +61,7 @@ def command(
     """Answer whether MODEL survives a memory: whether it loses no more than a limit.
 
     A plain MODEL is stored as `protect` does it. Trials are added until the answer is certain, or more would not
-    help. Exit code 0: yes. 1: no. 4: not decided. 2: there is no answer, as something failed.
+    help. Exit code 0: yes. 1: no. 4: not decided. 2 or 3: there is no answer, as something failed.
 
     Example:
 

@@ -52,8 +52,8 @@ class _Gate(Gate):
 @RUNNING
 @argument("lower_is_better")
 @argument("threads")
-@argument("at_least", help="Exit 1 unless the lower end of the 95 % interval (or the value) is this high.")
-@argument("at_most", help="Exit 1 unless the upper end of the 95 % interval (or the value) is this low.")
+@argument("at_least", help="Exit 1 where the lower end of the 95 % interval (or the value) is not this high.")
+@argument("at_most", help="Exit 1 where the upper end of the 95 % interval (or the value) is not this low.")
 @argument("limit")
 @REPORT
 @FORCE
@@ -69,6 +69,8 @@ def command(
     With labels, and class scores as the first output, the metric is top-1 accuracy. Otherwise outputs are compared with
     those of the original or, without --reference, of PROTECTED without noise: by class, by value or by SQNR in dB. The
     first line names the metric.
+
+    With --at-least or --at-most, exit code 1 says that the value is not as asked, and 2 that something failed.
 
     Example:
 

@@ -108,8 +108,10 @@ def command(
 
     Prints the answer and its digital rival, and then how each tensor is stored. Writes the plan, for `protect
     --plan`. Give `protect` samples with `--compensate`, too: without them, weights do not make up for each other's
-    rounding errors, as they do here. If the samples do not decide whether the goal holds, everything is still printed
-    and written, and the exit code is 4.
+    rounding errors, as they do here.
+
+    Exit code 0: the goal holds. 1: it does not. 4: the samples do not decide. Everything is printed and written then,
+    too. 2 or 3: there is no answer, as something failed.
 
     Example:
 

@@ -68,7 +68,8 @@ def _check_section(result: Checked, memory: Memory | None) -> Section:
                 [Line("this model", [Mark(cells, scale.value(decision.loss), low, high)], joined=False)],
                 "The bar ends at the bounds of the test, each with "
                 f"{percent_as_given(result.confidence)} confidence. Dotted: the limit. "
-                f"Cells are counted {counting}. Dashed: cells of the same weights in a digital format; {INTEGERS}.",
+                f"Cells are counted {counting}. Dashes and dots: cells of the same weights in a digital format; "
+                f"{INTEGERS}.",
                 unit=scale.axis,
                 goal=(scale.value(result.limit), scale.goal(result.limit)),
                 rivals={} if memory is None else digital(memory),

@@ -137,8 +137,8 @@ def _evaluation_chart(result: Evaluation, memory: Memory, cells: float) -> Chart
     goal = (shown(wanted), "asked for") if wanted is not None else None
     return charts.losses(
         [Line("this model", [mark], joined=False)],
-        f"Cells are counted {counting_of(memory)}. The bar is a 95 % interval over trials. Dashed: cells of the same "
-        f"weights in a digital format; {INTEGERS}.{' Dotted: what was asked for.' * known}",
+        f"Cells are counted {counting_of(memory)}. The bar is a 95 % interval over trials. Dashes and dots: cells "
+        f"of the same weights in a digital format; {INTEGERS}.{' Dotted: what was asked for.' * known}",
         unit=f"{result.metric} lost, percentage points" if loss else result.metric,
         goal=goal,
         limits=[(lowest, cells, mark.value)] if lowest > 0 else (),

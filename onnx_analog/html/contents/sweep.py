@@ -119,16 +119,18 @@ def _panel_verdict(panel: Panel, counting: str) -> str:
     said = f"{name_of(best)} is"
     if len(alike) == 1:
         return f"{said} the best, with {_value_in(best, counting)}."
-    by = (
-        "trials and samples do not tell from the best"
-        if choosing.samples_count(points)
-        else "trials find as good as the best"
-    )
-    several = f"the cheapest of {len(alike)} points that these {by}"
+    several = f"the cheapest of {len(alike)} points that these {_as_good(points)}"
     first = f"{said} {several}, with {_value_in(best, counting)}."
     if top.evaluation.mean == best.evaluation.mean:
         return first
     return f"{first} The best mean is that of {name_of(top)}: {_value_in(top, counting)}."
+
+
+def _as_good(points: Sequence[Point]) -> str:
+    """Say what makes points as good as the best: what trials, and samples where they count, do not tell from it."""
+    if choosing.samples_count(points):
+        return "trials and samples do not tell from the best"
+    return "trials find as good as the best"
 
 
 def _value_in(point: Point, counting: str) -> str:
@@ -182,9 +184,9 @@ def _best_section(named: Sequence[tuple[str, Panel]], counting: str) -> Section:
         for best, rival in _best_and_rival(panel, counting)
     ]
     head = ("table", "best point", "cells per weight", "value", "original", "best digital rival")
+    all_points = [point for _, panel in named for point in panel.points]
     caption = (
-        f"Cells are counted {COUNTING[counting]}. The best point is the cheapest of those that trials and samples do "
-        "not tell from that of the best mean."
+        f"Cells are counted {COUNTING[counting]}. The best point is the cheapest of those that {_as_good(all_points)}."
     )
     return Section(title="The best points", tables=(table(head, rows, caption=caption, left=2),))
 
