@@ -403,13 +403,30 @@ def _check_normalised(data: Dataset, inputs: Sequence[Input], preprocessing: Pre
                 field.remembered_by,
                 other,
             )
-    neither = (field.normalisation is None for field in inputs if field.name in data.from_bytes)
-    if not name and not preprocessing.given and any(neither):
+    if not name and any(field.normalisation is None for field in inputs if field.name in data.from_bytes):
+        _warn_of_missing(preprocessing, given)
+    return None
+
+
+def _warn_of_missing(preprocessing: Preprocessing, given: Collection[str]) -> None:
+    """Log a warning if mean or std is missing of images of which the model remembers neither.
+
+    `given` are those that change images. One that changes none says that they need no more.
+    """
+    if not preprocessing.given:
         logger.warning(
             "images are scaled to [0, 1] and not normalised, as mean and std are neither given nor remembered: "
             "give mean 0 if that is right"
         )
-    return None
+    elif len(preprocessing.given) == 1 and given:
+        (only,) = given
+        (missing,) = {*_UNCHANGED} - {only}
+        used = f"{missing} {_UNCHANGED[missing][0]:g}"
+        logger.warning(
+            "%s is neither given nor remembered, and %s is given, so images are normalised with %s: give %s as in "
+            "training, or give %s if that is right",
+            missing, only, used, missing, used,
+        )  # fmt: skip
 
 
 def check_correct(correct: Any, correct_samples: int | None) -> None:
