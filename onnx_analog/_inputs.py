@@ -44,7 +44,7 @@ from onnx_analog.graph.array_read import NO_UNIT
 from onnx_analog.graph.correction import GAIN
 from onnx_analog.graph.files import ModelLike, name_of
 from onnx_analog.graph.normalisation import Normalisation
-from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, is_protected, read_back
+from onnx_analog.graph.stored import COMMAND_KEY, MANIFEST_KEY, SOURCE_KEY, is_protected, read_already, read_back
 from onnx_analog.graph.weights import Selection
 from onnx_analog.named import named_function
 from onnx_analog.results import Model, Paths
@@ -61,6 +61,8 @@ OF_MEASURED = ("unit", "missing", "time_s")  # arguments that only go with measu
 _UNCHANGED = Normalisation()._asdict()  # what changes no image
 
 _SHOWN = 3  # values of a plan that a warning names
+
+NAME_ORIGINAL = "Name the original."  # of what takes no protected model either
 
 AnyModel = ModelLike | Model
 Arrays = NDArray[Any]
@@ -85,6 +87,21 @@ def original_of(reference: AnyModel) -> ir.Model:
     if is_protected(model):
         raise ModelError(f"the reference, {name_of(model)}, is protected: name the plain original instead")
     return model
+
+
+def check_not_read(model: ir.Model, remedy: str | None = None, name: str = "the model") -> None:
+    """Raise `OptionError` if a model was read back: its noise, of plain weights too, would count as the original's."""
+    if read_back(model) is not None:
+        raise OptionError(read_already(model, remedy, name))
+
+
+def warn_of_read(model: ir.Model) -> None:
+    """Log a warning if the weights of a plain model were read back: what is made of it has their noise."""
+    mark = read_back(model)
+    if mark is not None and not is_protected(model):
+        logger.warning(
+            "the model was read from noisy cells (%s): its weights are those that were read, not the original's", mark
+        )
 
 
 def bare(model: AnyModel, name: str = "model") -> ModelLike:
@@ -386,13 +403,30 @@ def _check_normalised(data: Dataset, inputs: Sequence[Input], preprocessing: Pre
                 field.remembered_by,
                 other,
             )
-    neither = (field.normalisation is None for field in inputs if field.name in data.from_bytes)
-    if not name and not preprocessing.given and any(neither):
+    if not name and any(field.normalisation is None for field in inputs if field.name in data.from_bytes):
+        _warn_of_missing(preprocessing, given)
+    return None
+
+
+def _warn_of_missing(preprocessing: Preprocessing, given: Collection[str]) -> None:
+    """Log a warning if mean or std is missing of images of which the model remembers neither.
+
+    `given` are those that change images. One that changes none says that they need no more.
+    """
+    if not preprocessing.given:
         logger.warning(
             "images are scaled to [0, 1] and not normalised, as mean and std are neither given nor remembered: "
             "give mean 0 if that is right"
         )
-    return None
+    elif len(preprocessing.given) == 1 and given:
+        (only,) = given
+        (missing,) = {*_UNCHANGED} - {only}
+        used = f"{missing} {_UNCHANGED[missing][0]:g}"
+        logger.warning(
+            "%s is neither given nor remembered, and %s is given, so images are normalised with %s: give %s as in "
+            "training, or give %s if that is right",
+            missing, only, used, missing, used,
+        )  # fmt: skip
 
 
 def check_correct(correct: Any, correct_samples: int | None) -> None:

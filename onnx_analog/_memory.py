@@ -12,6 +12,7 @@ from onnx_analog._inputs import (
     AnyModel,
     AnyPlan,
     channel_of,
+    check_not_read,
     check_scheme_settings,
     load_model,
     marked_for,
@@ -23,7 +24,7 @@ from onnx_analog.channels.modifiers import Modifiers
 from onnx_analog.coding.compensation import check_compensable
 from onnx_analog.coding.plan import Plan
 from onnx_analog.errors import OptionError
-from onnx_analog.graph.stored import is_protected, read_already, read_back
+from onnx_analog.graph.stored import is_protected
 from onnx_analog.graph.weights import Selection
 from onnx_analog.passes import PrunePass, pipeline
 
@@ -77,9 +78,7 @@ def memory_of(
     check_scheme_settings(settings)
     name = Path(model).name if isinstance(model, str | os.PathLike) else None
     loaded, resolved = load_model(model), channel_of(channel)
-    mark = read_back(loaded)
-    if mark is not None:  # of plain weights too: their noise would count as the original's
-        raise OptionError(read_already(mark))
+    check_not_read(loaded)
     storing = {"plan": plan, "integers": integers, "sparsity": sparsity or None, **settings}
     if is_protected(loaded):
         _check_unused({**storing, "selection": selection, "compensate": compensate})

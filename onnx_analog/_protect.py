@@ -21,6 +21,7 @@ from onnx_analog._inputs import (
     selection_of,
     stored_plan,
     warn_of_compensation,
+    warn_of_read,
 )
 from onnx_analog.arguments import DEFAULTS, check_pruning, check_type, checked
 from onnx_analog.channels.modifiers import NONE, Modifiers
@@ -123,6 +124,7 @@ def protect(
     check_function("progress", progress)
     step = ProtectPass(plan=stored, selection=selection_of(selection))
     loaded = files.load(source)
+    warn_of_read(loaded)
     if arguments["sparsity"]:
         prune = PrunePass(sparsity=arguments["sparsity"], scope=prune_scope, selection=step.selection)
         loaded = pipeline.run([prune], loaded)

@@ -16,9 +16,11 @@ import onnx_ir as ir
 from onnx_analog import channels as _channels
 from onnx_analog import plots
 from onnx_analog._inputs import (
+    NAME_ORIGINAL,
     bare,
     check_data,
     check_function,
+    check_not_read,
     compensating,
     correcting,
     dataset_of,
@@ -160,6 +162,7 @@ def _case(
     number: int, model: ModelLike, given: Mapping[str, Any], preprocessing: Any, grid: Grid, plans: Collection[Plan]
 ) -> sweeps.Case:
     loaded, original = files.load(model), None
+    check_not_read(loaded, NAME_ORIGINAL, f"the model {_model_name(model, number)!r}")
     if given["sparsity"]:
         original = loaded.clone()
         step = PrunePass(sparsity=given["sparsity"], scope=given["prune_scope"], selection=grid.selection)

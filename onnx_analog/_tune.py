@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_analog import channels
 from onnx_analog._inputs import (
+    NAME_ORIGINAL,
     AnyChannel,
     AnyModel,
     AnyPlan,
@@ -19,6 +20,7 @@ from onnx_analog._inputs import (
     bare,
     check_data,
     check_function,
+    check_not_read,
     dataset_of,
     load_model,
     metric_of,
@@ -145,7 +147,8 @@ def tune(
     Raises
     ------
     OptionError
-        If an argument is out of its range, or not one of `max_drop`, `min_sqnr` and `budget` is given.
+        If an argument is out of its range, not one of `max_drop`, `min_sqnr` and `budget` is given, or the model was
+        read back.
     DataError
         If the data are too few, or do not fit the model.
     ModelError
@@ -169,6 +172,7 @@ def tune(
     own = None if plan is None else plan_of(plan)
     considered = None if own is None else _in_channel(own, resolved)
     selected, plain = selection_of(selection), load_model(model)
+    check_not_read(plain, NAME_ORIGINAL)
     if is_protected(plain):
         raise ModelError("the model is protected already: tune the original")
     plain = plain.clone()

@@ -20,6 +20,7 @@ from onnx_analog._inputs import (
     load_model,
     metric_of,
     selection_of,
+    warn_of_read,
 )
 from onnx_analog._inspect import inspect as inspect
 from onnx_analog._protect import protect as protect
@@ -99,6 +100,7 @@ def prune(
     arguments = checked(sparsity=sparsity, prune_scope=prune_scope)
     selection = selection_of(selection)
     loaded = load_model(model)
+    warn_of_read(loaded)
     step = PrunePass(sparsity=arguments["sparsity"], scope=prune_scope, selection=selection)
     keys = {weight.key for weight in find(loaded, selection).weights}  # a weight that becomes all zero is not selected
     pruned = pipeline.run([step], loaded)

@@ -119,6 +119,20 @@ def test_images_that_nothing_normalises_are_told_unless_that_is_said(given, reme
     assert not any(SCALED in message for message in caplog.messages)
 
 
+@pytest.mark.parametrize(
+    ("given", "missing"), [({"mean": 0.1307}, "std"), ({"std": 0.3081}, "mean"), ({"mean": 0}, None), (NUMBERS, None)]
+)
+def test_the_number_that_is_missing_is_told(given, missing, remembering, caplog):
+    images = {"x": np.load(demo.IMAGES)["x"][:8]}
+    oa.evaluate(demo.MODEL, images, **given)
+    assert any(f"{missing} is neither given nor remembered" in each for each in caplog.messages) == (
+        missing is not None
+    )
+    caplog.clear()
+    oa.evaluate(remembering, images, **given)
+    assert not any("neither given" in message for message in caplog.messages)
+
+
 def plain(images):
     """Return images as the network takes them, as a function of the user's does."""
     return images[:, None].astype(np.float32)

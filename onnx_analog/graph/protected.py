@@ -168,7 +168,7 @@ class ProtectedModel(Model):
     def check_readable(self) -> None:
         """Raise `ModelError` if the model was read from noisy cells already: read again, it would have noise twice."""
         if self.read_mark is not None:
-            raise ModelError(read_already(self.read_mark))
+            raise ModelError(read_already(self.model))
 
     def read(self, *, seed: int = 0, trial: int = 0) -> dict[str, NDArray[Any]]:
         """Return the weights, by storage key, as one programming and one read of the array give them.

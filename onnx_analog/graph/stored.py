@@ -75,6 +75,8 @@ def schemes_of(model: ir.Model) -> tuple[Scheme, ...]:
     version = model.metadata_props.get(FORMAT_KEY)
     if version is None and is_protected(model):
         raise ModelError(f"the model lost its metadata entry {FORMAT_KEY!r} to another tool. {AGAIN}")
+    if version is None and read_back(model) is not None:
+        raise ModelError(read_already(model))
     if version is None:
         raise ModelError("the model is not protected: protect it first")
     if version != FORMAT:
@@ -150,13 +152,16 @@ def simulated(seed: int, trial: int, channels: str) -> str:
     return f"{_SIMULATED}{seed}, trial {trial}, channel {channels}"
 
 
-def read_already(mark: str) -> str:
-    """Return why a model with that entry is not read, and what to do: it would have noise twice."""
-    of_seed = "Name the protected model, which has every trial."
-    measured = "Read the array again into a plain model (readback --decoded), which can be evaluated."
-    return (
-        f"the model was read from noisy cells already ({mark}). {of_seed if mark.startswith(_SIMULATED) else measured}"
-    )
+def read_already(model: ir.Model, remedy: str | None = None, name: str = "the model") -> str:
+    """Return why a model that was read back is not taken, and what to do: by default, of what needs a protected one."""
+    mark = str(read_back(model))
+    if remedy is None and mark.startswith(_SIMULATED):
+        remedy = "Name the protected model, which has every trial."
+    elif remedy is None and is_protected(model):
+        remedy = "Read the array again into a plain model (readback --decoded), which can be evaluated."
+    elif remedy is None:
+        remedy = "Name the protected model; this one can be evaluated as it is."
+    return f"{name} was read from noisy cells already ({mark}). {remedy}"
 
 
 def is_protected(model: ir.Model) -> bool:

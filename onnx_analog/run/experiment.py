@@ -338,7 +338,7 @@ class Experiment(Storage):
         """
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
-            raise ModelError("the model is not protected, so it has no trials: give a plan, or protect it first")
+            raise self._unprotected(", so it has no trials")
         planes = self._planes_of(plan, selection)
         skeleton = self._skeleton(planes)
         read = dict(zip(planes.schemes, schemes.values(), strict=True))
@@ -374,7 +374,7 @@ class Experiment(Storage):
         """
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
-            raise ModelError("the model is not protected, so it has no parts: give a plan, or protect it first")
+            raise self._unprotected(", so it has no parts")
         planes = self._planes_of(plan, selection)
         read = dict(zip(planes.schemes, schemes.values(), strict=True))
         network, keys, layers = self._skeleton(planes)

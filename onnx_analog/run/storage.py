@@ -20,7 +20,7 @@ from onnx_analog.errors import ModelError, OptionError
 from onnx_analog.graph.build import Stored, detached, reason_against
 from onnx_analog.graph.correction import read_as
 from onnx_analog.graph.protected import ProtectedModel, just_protected, open_protected
-from onnx_analog.graph.stored import COMPENSATED_KEY, is_protected, note_verified, read_with
+from onnx_analog.graph.stored import COMPENSATED_KEY, is_protected, note_verified, read_already, read_with
 from onnx_analog.graph.totals import Totals
 from onnx_analog.graph.weights import Selection, Weight, all_tensors, find
 from onnx_analog.passes import ManifestPass, ProtectPass, pipeline
@@ -111,7 +111,7 @@ class Storage:
         if plan is not None:
             return self._protected_by(Plan.of(plan), selection_of(selection))
         if self._protected is None:
-            raise ModelError("the model is not protected: give a plan, or protect it first")
+            raise self._unprotected()
         return self._protected.through(channel, modifiers)
 
     def totals(self, plan: Plan | Scheme, *, selection: Selection | None = None) -> Totals:
@@ -153,7 +153,7 @@ class Storage:
             raise OptionError("rounding errors are compensated, so squared errors have no limit to compare with")
         schemes = self._schemes(plan, channel, modifiers)
         if not schemes:
-            raise ModelError("the model is not protected, so it has no limit: give a plan, or protect it first")
+            raise self._unprotected(", so it has no limit")
         planes = self._planes_of(plan, selection)
         # What was written takes the cells, through whatever channel it is read.
         totals = planes.totals(dict(zip(planes.schemes, schemes, strict=True)))
@@ -226,8 +226,14 @@ class Storage:
         elif channel is None and modifiers == NONE:
             return {}
         else:
-            raise ModelError("the model is not protected, so no channel reads it: protect it first")
+            raise self._unprotected(", so no channel reads it", "protect it first")
         return read_with(schemes, channel, modifiers)
+
+    def _unprotected(self, so: str = "", remedy: str = "give a plan, or protect it first") -> ModelError:
+        """Return the error that there is no memory to read, and what to do."""
+        if self._read_mark is not None:
+            return ModelError(read_already(self._model))
+        return ModelError(f"the model is not protected{so}: {remedy}")
 
     @cached_property
     def _network(self) -> Network:

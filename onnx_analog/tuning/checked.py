@@ -156,6 +156,18 @@ class Checked(HasCorrection, Shown):
         return f"cells per weight: {self.cells_per_weight:.3f} as the memory allows"
 
     @property
+    def whose(self) -> str:
+        """Which model losses are counted from, in words."""
+        return "original" if self.against_original else "stored, without noise"
+
+    @property
+    def of_original(self) -> str:
+        """The metric of the model that losses are counted from, in words; empty where there is none."""
+        if self.original is None:
+            return ""
+        return f"{self.whose}: {self.metric} {score(self.original, share=self.scale is not DECIBELS)}"
+
+    @property
     def numbers(self) -> str:
         """The loss, the bounds that decide, their confidence, and on what they rest."""
         sure = f"with {percent_as_given(self.confidence)} confidence"
@@ -184,7 +196,7 @@ class Checked(HasCorrection, Shown):
         yield "metric", self.metric
         if self.original is not None:
             yield (
-                "original" if self.against_original else "stored, without noise",
+                self.whose,
                 score(self.original, share=self.scale is not DECIBELS),
             )
         if self.corrected is not None:

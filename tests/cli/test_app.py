@@ -796,14 +796,43 @@ def test_a_model_that_was_read_back_is_not_read_again(cli, line):
     assert_refused(found, 1, "read from noisy cells already (seed 0, trial 0, channel pcm")
 
 
-@pytest.mark.parametrize("line", ["check --max-drop 1", "sensitivity"])
 @pytest.mark.parametrize("decoded", ["", " --decoded"])
-def test_a_model_that_was_read_back_is_no_memory(cli, line, decoded):
-    """Its noise would count as the original's; both commands say so in the same words and with the same code."""
+def test_a_model_that_was_read_back_is_no_original(cli, decoded):
+    """Its noise would count as the original's; all commands say so in the same words and with the same code."""
     done(cli(f"readback model.protected.onnx{decoded}"))
+    for line, which, remedy in (
+        ("check --max-drop 1", "", "protected model"),
+        ("sensitivity", "", "protected model"),
+        ("tune --max-drop 1", "", "original"),
+        ("sweep --trials 1 --out swept", " 'model.readback'", "original"),
+    ):
+        name, *options = line.split(maxsplit=1)
+        found = cli(" ".join([name, "model.readback.onnx --data test.npz", *options]))
+        said = f"the model{which} was read from noisy cells already (seed 0, trial 0, channel pcm"
+        assert_refused(found, 2, said)
+        assert f"Name the {remedy}" in found.stderr
+    assert not Path("swept").exists()
+
+
+@pytest.mark.parametrize("line", ["readback", "manifest", "evaluate --data test.npz --read-bits 4"])
+def test_plain_weights_that_were_read_back_are_not_to_be_protected(cli, line):
+    """What reads a memory asks for the protected model."""
+    done(cli("readback model.protected.onnx --decoded"))
     name, *options = line.split(maxsplit=1)
-    found = cli(" ".join([name, "model.readback.onnx --data test.npz", *options]))
-    assert_refused(found, 2, "the model was read from noisy cells already (seed 0, trial 0, channel pcm")
+    found = cli(" ".join([name, "model.readback.onnx", *options]))
+    assert_refused(found, 1, "the model was read from noisy cells already (seed 0, trial 0, channel pcm")
+    assert "Name the protected model" in found.stderr
+
+
+@pytest.mark.parametrize("line", ["protect MODEL -o new.onnx", "prune MODEL --sparsity 0.5 -o new.onnx"])
+def test_what_is_made_of_weights_that_were_read_back_is_not_of_the_original(cli, line, caplog):
+    done(cli(line.replace("MODEL", "model.onnx")))
+    done(cli("readback model.protected.onnx --decoded"))
+    assert caplog.messages == []
+    assert cli(f"{line.replace('MODEL', 'model.readback.onnx')} --force").exit_code == 0
+    (warning,) = caplog.messages
+    assert "the model was read from noisy cells (seed 0, trial 0, channel pcm" in warning
+    assert warning.endswith("its weights are those that were read, not the original's")
 
 
 def zeros(path: str) -> list[int]:

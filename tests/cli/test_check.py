@@ -149,6 +149,19 @@ def test_a_plan_and_pruning_and_correction_are_those_of_evaluate(command):
     assert body["points_lost"] == stored["points_lost"]
 
 
+def test_the_accuracy_of_the_original_is_beside_the_cells(command):
+    """One that is far too low tells of images that are not scaled as in training."""
+    data = answered(400)
+    np.savez("labelled.npz", x=data.inputs["x"], y=data.labels)
+    accuracy = oa.evaluate("model.onnx", "labelled.npz").original
+    of_data = "--data labelled.npz --max-drop 90 --cells-small 2"
+    lines = command(f"check model.onnx {of_data}").stdout.splitlines()
+    assert lines[1].endswith(f" as the memory allows; original: top1 {100 * accuracy:.2f} %")
+    command("protect model.onnx --cells-small 2 -o stored.onnx")
+    lines = command(f"check stored.onnx {of_data.partition(' --cells')[0]}").stdout.splitlines()
+    assert re.search(r"; stored, without noise: top1 [\d.]+ %$", lines[1])
+
+
 def test_modifiers_change_what_is_read(command):
     plain = command(f"{CHECK} --max-drop 30 --cells-small 2 --json").stdout
     assert json.loads(command(f"{CHECK} --max-drop 30 --cells-small 2 --read-bits 2 --json").stdout) != plain

@@ -504,6 +504,9 @@ def test_a_model_as_measured_is_checked_and_not_read_again(kept, tmp_path):
         oa.readback(tmp_path / "m.onnx")
     assert "--decoded" in str(refused.value)
     assert "Name the protected model" not in str(refused.value)  # which would simulate reads
+    plain = oa.readback(protected, measured=rows(array), unit="scaled", decoded=True)
+    with pytest.raises(oa.ModelError, match=r"already \([\d,]+ reads .*; this one can be evaluated as it is"):
+        oa.readback(plain)
 
 
 def test_values_in_another_unit_are_questioned(tmp_path, caplog):

@@ -2,12 +2,14 @@
 
 import logging
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import onnx_analog as oa
 from onnx_analog import demo
+from onnx_analog.coding.verified import Inputs
 from onnx_analog.run._images import MOST, doubt_of_scale
 from onnx_analog.run.data import Dataset
 
@@ -113,7 +115,7 @@ def test_nothing_is_tried_where_nothing_can_be_gained():
 @pytest.mark.parametrize(
     ("array", "from_bytes", "right", "advice"),
     [
-        (RAW, True, lambda x: x.max() > 100, "left from 0 to 255: give std=0.00392157"),
+        (RAW, True, lambda x: x.max() > 100, "left from 0 to 255: give mean=0 and std=0.00392157"),
         (RAW, False, lambda x: x.max() > 100, "scaled to 0 to 255: multiply them by 255"),
         (255 * RAW, False, lambda x: x.min() >= 0 and x.max() <= 1, "scaled to 0 to 1: divide them by 255"),
     ],
@@ -121,6 +123,66 @@ def test_nothing_is_tried_where_nothing_can_be_gained():
 def test_another_scale_is_found(array, from_bytes, right, advice):
     doubt = doubt_of_scale(data_of(array, from_bytes=from_bytes), 0.1, scored(lambda x: 0.1 + 0.8 * right(x)))
     assert doubt.endswith(advice)
+
+
+OWN = Inputs(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), scale=255.0)
+
+
+def fed(made, *, layout=(0, 1, 2, 3)):
+    """Return images of the deviations of `OWN` and their means as they are fed, normalised with other numbers."""
+    drawn = np.random.default_rng(1).normal(size=(MOST, 4, 4, 3)) * OWN.std + OWN.mean
+    images = ((drawn - made.mean) / made.std).astype(np.float32)
+    return replace(data_of(images.transpose(layout), raw=False), made=made)
+
+
+def standard(x):
+    """Return an accuracy that is high of images that are normalised channel by channel."""
+    axis = 1 if x.shape[1] == 3 else 3
+    each = np.moveaxis(x, axis, 0).reshape(3, -1)
+    return 0.9 if np.abs(each.mean(1)).max() < 0.1 and np.abs(each.std(1) - 1).max() < 0.1 else 0.4
+
+
+@pytest.mark.parametrize("layout", [(0, 1, 2, 3), (0, 3, 1, 2)])
+@pytest.mark.parametrize("given", [{"std": (1.0,)}, {"mean": (-1.0,)}, {"mean": (0.1, 0.1, -0.9), "std": (2.0,)}])
+def test_images_that_were_normalised_with_other_numbers_are_questioned(given, layout):
+    """What is told of the images is theirs before that, on the scale of 0 to 1."""
+    doubt = doubt_of_scale(fed(OWN._replace(**given), layout=layout), 0.4, scored(standard))
+    mean, std = (
+        [float(n) for n in found.split(",")] for found in re.search(r"mean (\S+) and std ([^)]+)", doubt).groups()
+    )
+    np.testing.assert_allclose(mean, OWN.mean, atol=0.02)
+    np.testing.assert_allclose(std, OWN.std, atol=0.02)
+
+
+def test_images_that_are_only_to_be_divided_are_found():
+    doubt = doubt_of_scale(fed(OWN._replace(mean=(9.0,))), 0.4, scored(lambda x: 0.9 if 0 < x.mean() < 0.7 else 0.4))
+    assert doubt.endswith("were only divided by 255: give mean=0 and std=1")
+
+
+def test_numbers_that_fit_the_images_are_trusted():
+    def score(data):
+        raise AssertionError("no model is run")
+
+    near = OWN._replace(mean=(0.45, 0.42, 0.38), std=(0.22,))
+    assert doubt_of_scale(fed(OWN), 0.4, score) is None
+    assert doubt_of_scale(fed(near), 0.4, score) is None
+    flat = fed(OWN._replace(std=(1.0,)))
+    images = flat.inputs["x"].reshape(MOST, -1)
+    assert doubt_of_scale(replace(flat, inputs={"x": images}), 0.4, score) is None  # channels cannot be told
+
+
+def test_half_of_the_numbers_are_told_and_tried(caplog):
+    """The contrast of the images is low, so mean alone leaves them far from normalised ones."""
+    data = (pale(), images("y"))
+    half, doubt = warnings_of(caplog, data, mean=0.65)
+    assert half == (
+        "std is neither given nor remembered, and mean is given, so images are normalised with std 1: give std as in "
+        "training, or give std 1 if that is right"
+    )
+    found = re.search(r"would be (\S+) % .* have mean (\S+) and std (\S+)\)", doubt)
+    assert float(found[1]) > 90
+    assert warnings_of(caplog, data, mean=float(found[2]), std=float(found[3])) == []
+    assert not any("neither given" in text for text in warnings_of(caplog, data, mean=0.65, std=1))
 
 
 def test_what_is_said_of_the_images_is_theirs_channel_by_channel():

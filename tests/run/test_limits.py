@@ -95,6 +95,16 @@ def test_a_digital_model_needs_the_original():
         oa.evaluate(holding(w=WEIGHTS), X, limit=True)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [lambda tried: tried.limit(), lambda tried: tried.trials(), lambda tried: tried.parts(), lambda t: t.protected()],
+)
+def test_plain_weights_that_were_read_are_no_memory_and_not_to_be_protected(ask):
+    read = oa.readback(oa.protect(holding(w=WEIGHTS), channel=CHANNEL), decoded=True)
+    with pytest.raises(ModelError, match=r"read from noisy cells already \(seed 0, .*Name the protected model"):
+        ask(oa.Experiment(read, X))
+
+
 def test_cells_are_those_of_the_memory_that_was_written():
     """Read through another channel, errors and capacity are its own; the cells are not."""
     scheme = oa.Scheme.paper("sign", channel=CHANNEL)

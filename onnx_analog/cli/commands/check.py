@@ -91,7 +91,7 @@ def command(
     if as_json:
         print_json(test_reports.to_dict(checked))
     else:
-        answer = (with_option(str(checked)), checked.cells)
+        answer = (with_option(str(checked)), "; ".join(filter(None, (checked.cells, checked.of_original))))
         show(*answer, *inputs_lines(checked.preprocessing), *reports.lines(report))
         if junit is not None:
             show(f"JUnit: {shown(junit)}")

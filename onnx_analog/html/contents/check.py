@@ -81,7 +81,7 @@ def _check_section(result: Checked, memory: Memory | None) -> Section:
         ("lower bound", number(low, ".2f")),
         ("upper bound", number(high, ".2f")),
         (
-            "original" if result.against_original else "stored, without noise",
+            result.whose,
             score_of(result.original, result.scale is not DECIBELS),
         ),
     ]
