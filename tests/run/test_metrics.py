@@ -648,7 +648,7 @@ def test_an_error_of_ours_in_a_function_names_its_fields():
     def wrong(_outputs, **_):
         raise OptionError("cells has 2 numbers")
 
-    with pytest.raises(OptionError, match="^cells has 2 numbers$") as caught:
+    with pytest.raises(OptionError, match=r"^cells has 2 numbers$") as caught:
         own(wrong)([SCORES], labels=None, clean=[SCORES])
     assert caught.value.names_fields
 
