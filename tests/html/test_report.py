@@ -453,13 +453,14 @@ def test_the_best_points_of_several_tables_are_told_apart(cells, channels, tmp_p
 def test_the_table_of_best_points_names_each_rival_once(results):
     result, _ = results["sweep"]
     (panel,) = panels(result.points)
-    rows_of = list(of_sweep._best_and_rival(panel, "memory"))
     rivals = [point for point in result.points if point.setting.name in RIVALS]
-    best = of_sweep._best(result.points, "memory")
-    assert [point for point, _ in rows_of] == [best]
-    named = of_sweep._best(rivals, "memory")
-    assert rows_of[0][1] == ("the same" if named is best else "–" if named is None else rows_of[0][1])
-    assert named is None or named is best or rows_of[0][1].startswith(name_of(named))
+    best, rival = (of_sweep._best(points, "memory") for points in (result.points, rivals))
+    ((shown, text),) = of_sweep._best_and_rival(panel, "memory")
+    assert shown is best
+    assert text.startswith("the same" if rival is best else name_of(rival))
+    alone = replace(panel, gridded=tuple(point for point in panel.points if point not in rivals), planned=())
+    ((_, none),) = of_sweep._best_and_rival(alone, "memory")
+    assert none == "–"
 
 
 def test_a_sweep_that_was_changed_has_a_report_without_tensors(results, tmp_path):
