@@ -83,7 +83,8 @@ def test_workers_that_die_again_and_again_end_the_search_in_one_line(resume, tmp
 
 
 def test_what_a_measurement_raises_is_raised():
-    with pytest.raises(ChannelError, match=r"^no such level$"):
+    """In a worker, which asks a channel of one's own for a few levels first: the error names the method."""
+    with pytest.raises(ChannelError, match=r"Troubled: std failed with ChannelError: no such level$"):
         tuned(LocalEngine(workers=1), troubled(failing(ChannelError, "no such level")))
 
 
